@@ -1,0 +1,66 @@
+"""The `rlcap` command: finds the command's module, runs it, and turns users' errors into messages.
+
+Nothing heavy is imported until a command has been chosen: `rlcap --help` answers in well under half a second.
+"""
+
+import importlib
+import sys
+
+from rlcap import __version__
+
+COMMANDS = {
+    "quickstart": "the whole way on drawn pictures: XE, then SCST, and a table of what it brought (minutes on a CPU)",
+    "xe": "train a captioner with cross-entropy on reference captions",
+    "scst": "fine-tune a captioner on rewards (self-critical sequence training)",
+    "features": "write the grid features of a frozen vision model once, for training to read",
+    "caption": "caption pictures, a folder of them, or a clip",
+    "evaluate": "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity",
+}
+
+HELP_FLAGS = {"-h", "--help", "help"}
+
+
+def usage() -> str:
+    """The text of `rlcap --help`."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        f"rlcap {__version__}: RL fine-tuning for image and video captioners\n\n"
+        f"usage: rlcap COMMAND [--config RECIPE] [--KEY VALUE ...]\n\n{lines}\n\n"
+        "`rlcap COMMAND --help` shows the keys of a command. A RECIPE is a YAML file, or the name of one that is\n"
+        "shipped (scst/flickr8k_cider); what stands on the command line wins. --debug shows tracebacks."
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs one command. Exit codes: 0 done, 2 the user's error (told in one message), 1 anything else."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    if not arguments or arguments[0] in HELP_FLAGS:
+        print(usage())
+        return
+    name, *rest = arguments
+    if name == "--version":
+        print(f"rlcap {__version__}")
+        return
+    if name not in COMMANDS:
+        sys.exit(_message(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}"))
+    command = importlib.import_module(f"rlcap.commands.{name}")
+    try:
+        command.main(rest)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\nrlcap: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        if debug:
+            raise
+        sys.exit(_message(str(error)))
+
+
+def _message(text: str) -> int:
+    print(f"rlcap: {text}", file=sys.stderr)
+    return 2
