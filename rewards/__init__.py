@@ -1,0 +1,1 @@
+"""Scorers of captions, called as TRL calls its reward functions."""
