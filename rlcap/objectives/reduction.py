@@ -1,0 +1,37 @@
+"""How an objective is averaged: a total and a count, so that a mean can be taken over micro-batches and ranks at once."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NORMALIZATIONS = ("token", "sequence")
+
+
+class Total(NamedTuple):
+    """A sum of losses and the number of things summed; `total / count` is the mean, whatever they were gathered over."""
+
+    total: Tensor
+    count: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean; 0 where nothing was counted."""
+        return self.total / self.count.clamp(min=1)
+
+
+def reduce_tokens(losses: Tensor, mask: Tensor, normalization: str = "token") -> Total:
+    """Sums per-token losses `[B, K, L]` where `mask` is True.
+
+    `token`: every token weighs the same, as in self-critical.pytorch (a long caption weighs more).
+    `sequence`: every caption weighs the same, its tokens averaged first, as in the M2 Transformer's training.
+    Raises ValueError for another `normalization`.
+    """
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"loss_normalization is {normalization!r}; it can be {' or '.join(map(repr, NORMALIZATIONS))}")
+    weights = mask.to(losses.dtype)
+    if normalization == "token":
+        return Total((losses * weights).sum(), weights.sum().detach())
+    lengths = weights.sum(-1)
+    means = (losses * weights).sum(-1) / lengths.clamp(min=1)
+    return Total(means.sum(), torch.count_nonzero(lengths).to(losses.dtype))
