@@ -1,0 +1,5 @@
+"""Captions, pictures and clips: readers, decoding that survives bad files, cached features, and drawn scenes."""
+
+from rlcap.data.captions import load_captions, require_references
+
+__all__ = ["load_captions", "require_references"]

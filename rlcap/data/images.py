@@ -1,0 +1,119 @@
+"""Opening pictures that come from anywhere, and bookkeeping for those that cannot be opened."""
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image, ImageOps
+
+NAMED = 20  # bad pictures that are named one by one in warnings and errors
+
+
+class BadImage(ValueError):
+    """A picture that cannot be decoded: `path` names it, `reason` says why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)  # both as args, so that the exception survives pickling
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """Return the picture in a file, or in its bytes, as 8-bit RGB, turned as its EXIF orientation says.
+
+    Of an animation the first frame counts; transparency is laid on white; 16-bit and floating-point grey is scaled to
+    8 bits (Pillow's own conversion would clip it to white). Raises BadImage for a missing file, one that is no picture,
+    is cut off or broken, or has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels (a decompression bomb).
+    """
+    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+    if not isinstance(source, bytes):
+        if os.path.isdir(source):
+            raise BadImage(name, "is a folder")
+        if not os.path.exists(source):
+            raise BadImage(name, "there is no such file")
+    elif not source:
+        raise BadImage(name, "is empty")
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise BadImage(name, f"has {image.width} x {image.height} pixels, more than the {limit} allowed")
+            return _rgb(ImageOps.exif_transpose(image))
+    except BadImage:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(name, "is not a picture in a format that Pillow knows") from error
+    except Exception as error:  # decoders raise nearly anything on broken bytes: struct.error, SyntaxError, IndexError
+        raise BadImage(name, f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_grey(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """Scale grey of more than 8 bits to 8, by the depth that its mode or its brightest pixel implies."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    brightest = float(values.max(initial=0.0))
+    if image.mode.startswith("I;16"):
+        full = 65535.0
+    else:  # 32-bit integers and floats hold 0..1, 0..255 or 0..65535 by custom; nothing in the file says which
+        customary = [1.0] if image.mode == "F" else []
+        full = next((top for top in (*customary, 255.0, 65535.0) if brightest <= top), brightest)
+    return Image.fromarray(np.clip(np.round(values * (255.0 / full)), 0, 255).astype(np.uint8))
+
+
+class BadImageCounter:
+    """Names and counts pictures that could not be decoded, and stops the run when there are too many.
+
+    Allowed are `ceil(limit_fraction * total)` of `total` pictures or clips: one in a small set, none where
+    `limit_fraction` is 0. A path counts once, however many epochs meet it. Decoding happens in worker processes, which
+    cannot share a counter: they return `(path, reason)` pairs, and the main process hands them to `extend`.
+    """
+
+    def __init__(self, total: int, limit_fraction: float = 0.01) -> None:
+        """`total` pictures or clips; raises ValueError for a fraction outside [0, 1]."""
+        if not 0.0 <= limit_fraction <= 1.0:
+            raise ValueError(
+                f"max_bad_images is the fraction of pictures that may be unreadable, between 0 and 1, not {limit_fraction}"
+            )
+        self.total = total
+        self.allowed = math.ceil(round(limit_fraction * total, 6))  # 0.07 * 100 is 7.000000000000001
+        self.bad: dict[str, str] = {}
+
+    def add(self, path: str, reason: str) -> None:
+        """Count one bad picture with a warning; raises ValueError listing them all (first 20) past the limit."""
+        self.extend([(path, reason)])
+
+    def extend(self, bad: Iterable[tuple[str, str]], warn: bool = True) -> None:
+        """Count what a worker process, or an earlier run, returned; raises as `add` does."""
+        for path, reason in bad:
+            if path in self.bad:
+                continue
+            self.bad[path] = reason
+            if warn and len(self.bad) <= NAMED:
+                rest = "; further ones are counted without a warning each" if len(self.bad) == NAMED else ""
+                warnings.warn(f"skipped a picture: {path}: {reason}{rest}", stacklevel=2)
+        if len(self.bad) > self.allowed:
+            raise ValueError(
+                f"{len(self.bad)} of {self.total} pictures cannot be decoded, more than the {self.allowed} that "
+                f"max_bad_images allows:\n{self.listing()}"
+            )
+
+    def listing(self) -> str:
+        """Return one line for each of the first 20 bad pictures, and how many more there are."""
+        lines = [f"  {path}: {reason}" for path, reason in list(self.bad.items())[:NAMED]]
+        if len(self.bad) > NAMED:
+            lines.append(f"  and {len(self.bad) - NAMED} more")
+        return "\n".join(lines)
