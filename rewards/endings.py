@@ -19,7 +19,7 @@ def is_bad_ending(tokens: Sequence[str]) -> bool:
 
 
 class BadEnding:
-    """Reward: -1 for a caption that ends in one of BAD_ENDINGS (PTB tokens, so a final period hides nothing), else 0."""
+    """Reward: -1 where a caption ends in one of BAD_ENDINGS (its PTB tokens, so a period hides nothing), else 0."""
 
     __name__ = "bad-ending"
     needs: frozenset[str] = frozenset()
