@@ -86,7 +86,7 @@ class BadImageCounter:
         """`total` pictures or clips; raises ValueError for a fraction outside [0, 1]."""
         if not 0.0 <= limit_fraction <= 1.0:
             raise ValueError(
-                f"max_bad_images is the fraction of pictures that may be unreadable, between 0 and 1, not {limit_fraction}"
+                f"max_bad_images is the fraction of pictures that may be bad, between 0 and 1, not {limit_fraction}"
             )
         self.total = total
         self.allowed = math.ceil(round(limit_fraction * total, 6))  # 0.07 * 100 is 7.000000000000001

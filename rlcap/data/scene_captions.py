@@ -1,7 +1,8 @@
 """What can be said of a drawn scene: templated references, all of them true, of different lengths and wordings.
 
-Two core templates of a kind are always used and three others are drawn, so the five references of a scene agree on the
-essentials (a consensus caption exists, as in COCO) and differ in the rest (cross-entropy has something to be unsure of).
+Two core templates of a kind are always used and three others are drawn, so the five references of a scene agree on
+the essentials (a consensus caption exists, as in COCO) and differ in the rest (cross-entropy has something to be unsure
+of).
 """
 
 import random

@@ -65,8 +65,9 @@ def make_scenes(
 ) -> Path:
     """Draw scenes into `directory` and return its `captions.jsonl`, which `load_captions` reads; `facts` are in it too.
 
-    The same arguments give the same bytes. PNGs of `size` x `size` go to `images/` (clips: `frames` each, to `frames/`);
-    `captions.jsonl` comes last and whole, so an interrupted call is simply repeated and a finished one returns at once.
+    The same arguments give the same bytes. PNGs of `size` x `size` go to `images/` (clips: `frames` each, to
+    `frames/`); `captions.jsonl` comes last and whole, so an interrupted call is simply repeated and a finished one
+    returns at once.
     Raises ValueError where the folder holds other scenes or other captions, or where there are not so many scenes.
     """
     folder = Path(directory)
@@ -145,7 +146,9 @@ def draw_scene(facts: Facts, size: int = 64) -> list[Image.Image]:
     return drawn
 
 
-def _draw_shape(canvas: ImageDraw.ImageDraw, shape: str, colour: tuple[int, int, int], x: float, y: float, r: float):
+def _draw_shape(
+    canvas: ImageDraw.ImageDraw, shape: str, colour: tuple[int, int, int], x: float, y: float, r: float
+) -> None:
     if shape == "circle":
         canvas.ellipse((x - r, y - r, x + r, y + r), fill=colour)
     elif shape == "square":
@@ -269,7 +272,7 @@ def _place(x: float, y: float) -> list[float]:
 
 
 def _different(rng: random.Random, draw: Any, count: int, by_colour: bool = False) -> list[dict[str, Any]]:
-    """Draw objects until all can be told apart by colour and shape (by colour alone where one hides part of another)."""
+    """Draw objects until all can be told apart by colour and shape (by colour alone where one lies on the other)."""
     while True:
         objects = [draw() for _ in range(count)]
         if len({item["colour"] if by_colour else (item["colour"], item["shape"]) for item in objects}) == count:
