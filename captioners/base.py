@@ -1,0 +1,373 @@
+"""The captioner: one visual input and K captions to per-token scores [B, K, L], whatever the model inside."""
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch import BoolTensor, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from captioners.beam import beam_search
+from captioners.decoders import TextDecoder
+from captioners.layout import Layout, PackedLayout, RowsLayout, scored
+from captioners.preprocess import Preprocessor, Visual
+from captioners.sampling import Choice, generate, most_likely, sampled
+from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
+from captioners.text import CaptionCodec
+from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
+
+PARTS = ("vision", "connector", "decoder")
+PACKED_TOKENS = 512
+"""Above this many tokens in a picture's captions together, "auto" gives each caption its own row."""
+
+
+class Captioner(nn.Module, ABC):
+    """What every adapter shares; an adapter says how its vision tower, connector and decoder are reached.
+
+    preprocessor, codec: picklable, for data workers. layout: "auto", "packed" or "rows" (see captioners.layout).
+    max_logit_bytes: fp32 logits beyond this are computed in chunks, again in backward.
+    synchronised: every rank steps until all ranks have finished their captions, as FSDP and DeepSpeed ZeRO-3 need.
+    """
+
+    def __init__(self, preprocessor: Preprocessor, codec: CaptionCodec):
+        super().__init__()
+        self.preprocessor = preprocessor
+        self.codec = codec
+        self.layout: Literal["auto", "packed", "rows"] = "auto"
+        self.max_logit_bytes = LOGIT_BYTES
+        self.synchronised = False
+        self._frozen: frozenset[str] = frozenset()
+        self._dropout_off = False
+
+    # What an adapter brings
+
+    @abstractmethod
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """ "vision", "connector" and "decoder": modules that together hold every parameter exactly once."""
+
+    @abstractmethod
+    def _vision_states(self, pixels: Tensor) -> Tensor:
+        """Pixels [M, 3, H, W] to the vision tower's grid [M, N, Dv]."""
+
+    @abstractmethod
+    def _connect(self, features: Tensor, frame_mask: BoolTensor | None) -> VisualContext:
+        """Features [B, F, N, Dv] and frame_mask [B, F] or None to what the decoder attends to."""
+
+    @abstractmethod
+    def _text_model(self) -> PreTrainedModel:
+        """The causal language model with cross-attention."""
+
+    @abstractmethod
+    def _inner_models(self) -> list[PreTrainedModel]:
+        """The Hugging Face models inside, outermost only."""
+
+    @abstractmethod
+    def _write(self, directory: Path) -> None:
+        """Writes model and connector into an empty directory; tokenizer and image processor are written beside."""
+
+    # Text and pictures
+
+    def preprocess(self, visuals: Sequence[Visual]) -> dict[str, Tensor]:
+        """B pictures or clips as tensors; see Preprocessor."""
+        return self.preprocessor(visuals)
+
+    def tokenize(self, captions: Sequence[Sequence[str]], max_length: int | None = None) -> CaptionTokens:
+        """B lists of captions as tokens [B, K, L]; see CaptionCodec.tokenize."""
+        return self.codec.tokenize(captions, max_length)
+
+    def decode(self, captions: CaptionTokens) -> list[list[str]]:
+        """B lists of captions as text."""
+        return self.codec.decode(captions)
+
+    # Seeing
+
+    def features(self, visual: dict[str, Tensor]) -> Tensor:
+        """The vision tower alone: [B, F, N, Dv], F = 1 for pictures, zeros where a clip has no frame."""
+        pixels = visual["pixel_values"].to(self.dtype)
+        if pixels.ndim == 4:
+            pixels = pixels[:, None]
+        frame_mask = visual.get("frame_mask")
+        shape = pixels.shape[:2]
+        if frame_mask is None:
+            return self._vision_states(pixels.flatten(0, 1)).unflatten(0, shape)
+        states = self._vision_states(pixels[frame_mask])
+        padded = states.new_zeros(*shape, *states.shape[1:])
+        padded[frame_mask] = states
+        return padded
+
+    def encode(self, visual: dict[str, Tensor]) -> VisualContext:
+        """What the decoder attends to, from "pixel_values" or from "features" [B, F, N, Dv], for which no vision runs.
+
+        Raises ValueError where features stand in for a vision tower that is being trained.
+        """
+        frame_mask = visual.get("frame_mask")
+        if "features" in visual:
+            if self.training and torch.is_grad_enabled() and "vision" not in self._frozen:
+                raise ValueError("stored features cannot train the vision tower: freeze 'vision', or pass pixel_values")
+            features = visual["features"].to(self.dtype)
+        else:
+            features = self.features(visual)
+        return self._connect(features, frame_mask)  # type: ignore[arg-type]
+
+    # Speaking
+
+    @torch.no_grad()
+    def sample(
+        self,
+        context: VisualContext,
+        num_samples: int,
+        generation: GenerationSettings,
+        generator: torch.Generator | None = None,
+    ) -> CaptionTokens:
+        """num_samples captions of each picture, drawn in eval mode; a function of the generator's state alone."""
+        shape = (len(context.states), num_samples)
+        return self._generate(context, shape, generation, sampled(shape, generation, generator, self.device))
+
+    @torch.no_grad()
+    def greedy(self, context: VisualContext, generation: GenerationSettings) -> CaptionTokens:
+        """The caption of each picture that takes the most likely token at every step; K = 1."""
+        return self._generate(context, (len(context.states), 1), generation, most_likely)
+
+    @torch.no_grad()
+    def beam_search(self, context: VisualContext, generation: GenerationSettings, num_return: int = 1) -> CaptionTokens:
+        """The best num_return of num_beams captions of each picture, best first; K = num_return."""
+        if not 1 <= num_return <= generation.num_beams:
+            raise ValueError(f"num_return is {num_return}; it must be between 1 and num_beams ({generation.num_beams})")
+        self._check_length(generation.max_new_tokens)
+        decoder = TextDecoder(self._text_model())
+        with self._evaluating():
+            layout = self._layout(decoder, generation.num_beams * generation.max_new_tokens)
+            steps = layout.steps(decoder, context, generation.num_beams, generation.max_new_tokens)
+            size = len(context.states)
+            return beam_search(
+                steps, size, self.codec.special, generation, num_return, self._all_done, context.states.device
+            )
+
+    def _generate(
+        self, context: VisualContext, shape: tuple[int, int], generation: GenerationSettings, choose: Choice
+    ) -> CaptionTokens:
+        length = generation.max_new_tokens
+        self._check_length(length)
+        decoder = TextDecoder(self._text_model())
+        with self._evaluating():
+            steps = self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
+            return generate(steps, shape, self.codec.special, length, choose, self._all_done, context.states.device)
+
+    def _check_length(self, max_new_tokens: int) -> None:
+        if max_new_tokens > self.codec.limit:
+            raise ValueError(
+                f"max_new_tokens is {max_new_tokens}, but the decoder has {self.codec.limit} positions for tokens"
+            )
+
+    def _all_done(self, finished: Tensor) -> bool:
+        done = finished.all()
+        if self.synchronised and dist.is_initialized():
+            flag = done.to(torch.int32)
+            dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+            return bool(flag)
+        return bool(done)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self.modules() if module.training]
+        nn.Module.train(self, False)
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    # Scoring
+
+    def forward(
+        self, visual: dict[str, Tensor] | VisualContext, captions: CaptionTokens, temperature: float = 1.0
+    ) -> TokenScores:
+        """Scores [B, K, L] of captions under softmax(logits / temperature); the only differentiable entry.
+
+        Log-probabilities come from logits, reduced over the vocabulary in fp32. Raises ValueError where a finished
+        context without gradient stands in for parts that are being trained.
+        """
+        if isinstance(visual, VisualContext):
+            context = visual
+            if self.training and torch.is_grad_enabled() and not context.states.requires_grad:
+                trained = [part for part in ("vision", "connector") if part not in self._frozen and self._trains(part)]
+                if trained:
+                    raise ValueError(
+                        f"a context without gradient cannot train {' and '.join(trained)}: pass pixel_values or "
+                        "features to forward, or freeze them"
+                    )
+        else:
+            context = self.encode(visual)
+        decoder = TextDecoder(self._text_model())
+        layout = self._layout(decoder, captions.ids.shape[1] * captions.ids.shape[2])
+        hidden = layout.hidden(decoder, context, captions, self.codec.special.start)
+        where = scored(captions)
+        values = reduce_vocabulary(
+            hidden,
+            captions.ids[where],  # type: ignore[arg-type]
+            decoder.head,
+            decoder.vocab_size,
+            temperature,
+            self.max_logit_bytes,
+        )
+        return TokenScores(*(_spread(value, where) for value in values))
+
+    def _layout(self, decoder: TextDecoder, tokens_per_picture: int) -> Layout:
+        if self.layout == "packed" and not decoder.family.packs:
+            raise ValueError(
+                f"layout 'packed' needs a decoder with position ids, which {decoder.config.model_type} lacks: use 'rows'"
+            )
+        if self.layout == "auto":
+            packed = decoder.family.packs and tokens_per_picture <= PACKED_TOKENS
+        else:
+            packed = self.layout == "packed"
+        return PackedLayout() if packed else RowsLayout()
+
+    # Training
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' floating-point type."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The parts that do not train."""
+        return self._frozen
+
+    @property
+    def dropout_off(self) -> bool:
+        """True: all dropout stays off in train mode; set it, as SCST and ranking do, and it holds at once."""
+        return self._dropout_off
+
+    @dropout_off.setter
+    def dropout_off(self, off: bool) -> None:
+        self._dropout_off = off
+        self.train(self.training)
+
+    def freeze(self, *parts: str) -> None:
+        """Freezes exactly these parts; the others train, except parameters that the model never uses.
+
+        Raises ValueError on a part that does not exist.
+        """
+        unknown = sorted(set(parts) - set(PARTS))
+        if unknown:
+            raise ValueError(f"no part named {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+        unused = self.unused_parameters()
+        named = dict(self.named_parameters())
+        idle = {id(named[name]) for name in unused}
+        self._frozen = frozenset(parts)
+        for name, modules in self.parts().items():
+            for parameter in _parameters(modules):
+                parameter.requires_grad_(name not in self._frozen and id(parameter) not in idle)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Captioner":
+        """Train mode, in which frozen parts and every BatchNorm stay in eval, and everything does with dropout_off."""
+        super().train(mode)
+        if not mode:
+            return self
+        for name, modules in self.parts().items():
+            if name in self._frozen:
+                for module in modules:
+                    module.eval()
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        if self._dropout_off:
+            self._switch_dropout_off()
+        return self
+
+    def _switch_dropout_off(self) -> None:
+        for module in self.modules():
+            # A layer that is computed again in backward only does so in train mode; its dropout is in its children.
+            recomputed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+            module.training = module is self or (module.training and recomputed)
+
+    def unused_parameters(self) -> set[str]:
+        """Names of parameters that no output depends on (poolers, mask tokens): traced with one blank picture."""
+        device = self.device
+        visual = {name: t.to(device) for name, t in self.preprocess([Image.new("RGB", (64, 64))]).items()}
+        ids = torch.full((1, 1, 2), self.codec.special.eos, dtype=torch.long, device=device)
+        present = torch.ones((1, 1), dtype=torch.bool, device=device)
+        captions = CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), present, present)  # type: ignore[arg-type]
+        trained = {parameter: parameter.requires_grad for parameter in self.parameters()}
+        try:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            with torch.enable_grad(), self._evaluating():
+                scores = Captioner.forward(self, visual, captions)
+            reached = _leaves(scores.log_probs)
+        finally:
+            for parameter, requires_grad in trained.items():
+                parameter.requires_grad_(requires_grad)
+        return {name for name, parameter in self.named_parameters() if parameter not in reached}
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Computes the layers' activations again in backward, in train mode, for less memory."""
+        for model in self._inner_models():
+            if model.supports_gradient_checkpointing:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keeps all activations again."""
+        for model in self._inner_models():
+            if model.supports_gradient_checkpointing:
+                model.gradient_checkpointing_disable()
+
+    def _trains(self, part: str) -> bool:
+        return any(parameter.requires_grad for parameter in _parameters(self.parts()[part]))
+
+    # Saving
+
+    def save_pretrained(self, directory: str | os.PathLike) -> None:
+        """Writes everything that `captioners.load` needs, in the plain Hugging Face layout, whole or not at all."""
+        target = Path(directory)
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self._write(partial)
+        self.codec.tokenizer.save_pretrained(partial)
+        target.mkdir(exist_ok=True)
+        for item in sorted(partial.iterdir()):
+            if item.is_dir():
+                shutil.rmtree(target / item.name, ignore_errors=True)
+            os.replace(item, target / item.name)
+        partial.rmdir()
+
+
+def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
+    for module in modules:
+        yield from module.parameters()
+
+
+def _spread(values: Tensor, where: BoolTensor) -> Tensor:
+    return values.new_zeros(where.shape).masked_scatter(where, values)
+
+
+def _leaves(output: Tensor) -> set[Tensor]:
+    """The leaf tensors that an output's graph reaches."""
+    leaves, seen, queue = set(), set(), [output.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().endswith("AccumulateGrad"):
+            leaves.add(node.variable)  # type: ignore[attr-defined]
+        queue.extend(child for child, _ in node.next_functions)
+    return leaves

@@ -1,0 +1,146 @@
+"""The text decoders that captioners are built from, behind one call: token ids to hidden states to logits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import BoolTensor, LongTensor, Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+
+from captioners.types import VisualContext
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family of causal language models keeps its body, its head and its positions.
+
+    packs: it takes position ids, so that several captions can share a row.
+    first_position: the position id of the first token. limit: the most tokens it can be fed.
+    """
+
+    body: Callable[[Any], nn.Module]
+    head: Callable[[Any], nn.Module]
+    packs: bool
+    first_position: Callable[[Any], int]
+    limit: Callable[[Any], int]
+
+
+_GPT2 = Family(
+    body=lambda model: model.transformer,
+    head=lambda model: model.lm_head,
+    packs=True,
+    first_position=lambda config: 0,
+    limit=lambda config: config.n_positions,
+)
+_BERT = Family(
+    body=lambda model: model.bert,
+    head=lambda model: model.cls,
+    packs=True,
+    first_position=lambda config: 0,
+    limit=lambda config: config.max_position_embeddings,
+)
+# RoBERTa's positions start behind the padding index.
+_ROBERTA = Family(
+    body=lambda model: model.roberta,
+    head=lambda model: model.lm_head,
+    packs=True,
+    first_position=lambda config: config.pad_token_id + 1,
+    limit=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
+)
+_BART = Family(
+    body=lambda model: model.model.decoder,
+    head=lambda model: model.lm_head,
+    packs=False,
+    first_position=lambda config: 0,
+    limit=lambda config: config.max_position_embeddings,
+)
+_TROCR = Family(
+    body=lambda model: model.model.decoder,
+    head=lambda model: model.output_projection,
+    packs=False,
+    first_position=lambda config: 0,
+    limit=lambda config: config.max_position_embeddings,
+)
+FAMILIES = {
+    "gpt2": _GPT2,
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "bart": _BART,
+    "mbart": _BART,
+    "trocr": _TROCR,
+}
+
+
+class TextDecoder:
+    """A view of a Hugging Face causal language model with cross-attention; holds no weights of its own.
+
+    Raises ValueError where the model's type, or its attention implementation, is not supported.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.config = model.config
+        if self.config.model_type not in FAMILIES:
+            raise ValueError(
+                f"the decoder is a {self.config.model_type!r}; supported decoders are {', '.join(sorted(FAMILIES))}"
+            )
+        self.attention = self.config._attn_implementation
+        if self.attention not in ("sdpa", "eager"):
+            raise ValueError(
+                f"the decoder's attention is {self.attention!r}; captions share a row under a mask of their own, "
+                "which needs attn_implementation 'sdpa' or 'eager'"
+            )
+        self.family = FAMILIES[self.config.model_type]
+
+    @property
+    def limit(self) -> int:
+        """The longest caption in tokens, EOS included: the start token takes the place that EOS is not fed at."""
+        return self.family.limit(self.config)
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the width of the logits."""
+        return self.config.vocab_size
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., D] to logits [..., V]."""
+        return self.family.head(self.model)(hidden)
+
+    def hidden(
+        self,
+        ids: LongTensor,
+        positions: LongTensor,
+        allowed: BoolTensor | None,
+        context: VisualContext,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Tensor:
+        """Hidden states [R, S, D] of ids [R, S] at positions [R, S] (from 0), attending to R contexts.
+
+        allowed: [R or 1, 1, S, past + S], which tokens each token sees; None for plain causal attention.
+        """
+        arguments: dict[str, Any] = {}
+        if self.family.packs:
+            arguments["position_ids"] = positions + self.family.first_position(self.config)
+        outputs = self.family.body(self.model)(
+            input_ids=ids,
+            attention_mask=None if allowed is None else self._attention_mask(allowed, context.states.dtype),
+            encoder_hidden_states=context.states,
+            encoder_attention_mask=context.mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **arguments,
+        )
+        return outputs.last_hidden_state
+
+    def _attention_mask(self, allowed: BoolTensor, dtype: torch.dtype) -> Tensor:
+        # Boolean for sdpa: an additive mask would have to follow autocast's dtype.
+        if self.attention == "sdpa":
+            return allowed
+        return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+def new_cache() -> EncoderDecoderCache:
+    """An empty key-value cache for self- and cross-attention."""
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())

@@ -1,0 +1,34 @@
+"""Frame order: a learned embedding per frame that starts at zero, so that a picture checkpoint is unchanged."""
+
+import torch
+from torch import BoolTensor, Tensor, nn
+
+
+class TemporalEmbedding(nn.Module):
+    """Adds one learned vector per frame, [max_frames, D], to all grid positions of that frame.
+
+    A clip of one frame is a picture and gets nothing added, whatever it is batched with.
+    """
+
+    def __init__(self, max_frames: int, dimension: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(max_frames, dimension))
+
+    def forward(self, states: Tensor, frame_mask: BoolTensor | None) -> Tensor:
+        """states [B, F, N, D], frame_mask [B, F] or None -> [B, F, N, D]; ValueError past max_frames."""
+        num_frames = states.shape[1]
+        if num_frames > len(self.weight):
+            raise ValueError(f"a clip has {num_frames} frames; this captioner was made for at most {len(self.weight)}")
+        if frame_mask is None:
+            is_clip = states.new_full((len(states), 1, 1, 1), float(num_frames > 1))
+        else:
+            is_clip = (frame_mask.sum(dim=1) > 1).to(states.dtype)[:, None, None, None]
+        # Multiplied by zero rather than left out for pictures: DDP wants a gradient for it on every rank.
+        return states + self.weight[:num_frames, None] * is_clip
+
+
+def extended(weight: Tensor, max_frames: int) -> Tensor:
+    """A stored embedding [F, D] with zero rows appended up to max_frames; ValueError where it holds more frames."""
+    if len(weight) > max_frames:
+        raise ValueError(f"max_frames is {max_frames}, but the stored temporal embedding has {len(weight)} frames")
+    return torch.cat([weight, weight.new_zeros(max_frames - len(weight), weight.shape[1])])

@@ -1,0 +1,244 @@
+"""A vision model, a projection and a small encoder-decoder Transformer: the captioner of PAC-S++ and DiCO."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import BoolTensor, Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    BaseImageProcessor,
+    BertConfig,
+    CLIPVisionModel,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    GPT2Config,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    SiglipVisionModel,
+)
+
+from captioners.base import Captioner
+from captioners.frames import TemporalEmbedding, extended
+from captioners.preprocess import Preprocessor
+from captioners.text import CaptionCodec, SpecialTokens
+from captioners.tokenizer import train_tokenizer
+from captioners.types import VisualContext
+
+MODEL_TYPE = "grid_transformer"
+CONNECTOR_FILE = "connector.safetensors"
+
+
+@dataclass(frozen=True)
+class GridTransformerConfig:
+    """Sizes of a grid transformer; the defaults are those of DiCO (aimagelab/DiCO, BMVC 2024).
+
+    max_positions: the largest grid [positions a frame]; 0 takes the vision model's own at creation.
+    max_tokens: the longest caption, EOS included. max_frames: 1 for pictures. vocab_size: at most, of the tokenizer
+    trained at creation.
+    """
+
+    d_model: int = 512
+    encoder_layers: int = 3
+    decoder_layers: int = 3
+    heads: int = 8
+    ffn: int = 2048
+    dropout: float = 0.1
+    max_positions: int = 0
+    max_tokens: int = 64
+    max_frames: int = 1
+    vocab_size: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.heads:
+            raise ValueError(f"d_model ({self.d_model}) is not a multiple of heads ({self.heads})")
+        for name, least in {"encoder_layers": 1, "decoder_layers": 1, "max_tokens": 1, "max_frames": 1}.items():
+            if self.__dict__[name] < least:
+                raise ValueError(f"{name} is {self.__dict__[name]}; it must be at least {least}")
+
+
+class GridTransformer(Captioner):
+    """Grid features of a vision model -> Linear -> BERT encoder -> GPT-2 decoder with cross-attention.
+
+    The grid positions of every frame get the same position embeddings; frames differ by a temporal embedding that
+    starts at zero. Saved as config.json, vision/ and transformer/ (plain Hugging Face directories),
+    connector.safetensors and the tokenizer.
+    """
+
+    def __init__(
+        self,
+        vision: PreTrainedModel,
+        transformer: EncoderDecoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: BaseImageProcessor,
+        config: GridTransformerConfig,
+        feature_size: int,
+    ):
+        special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        super().__init__(Preprocessor(image_processor), CaptionCodec(tokenizer, special, config.max_tokens))
+        self.config = config
+        self.vision = vision
+        self.projection = nn.Linear(feature_size, config.d_model)
+        self.temporal = TemporalEmbedding(config.max_frames, config.d_model) if config.max_frames > 1 else None
+        self.transformer = transformer
+
+    @classmethod
+    def create(
+        cls,
+        vision: str | Path,
+        captions: Iterable[str],
+        config: GridTransformerConfig = GridTransformerConfig(),
+        dtype: torch.dtype = torch.float32,
+    ) -> "GridTransformer":
+        """A new captioner on a vision model (directory or Hub id), with a tokenizer trained on the training captions.
+
+        Weights are drawn from torch's global generator. Raises ValueError where the model does not take pixels or
+        gives no grid.
+        """
+        model = _load_vision(vision, dtype)
+        processor = AutoImageProcessor.from_pretrained(vision)
+        grid = _grid_of(model, Preprocessor(processor))
+        tokenizer = train_tokenizer(captions, config.vocab_size)
+        if config.max_positions == 0:
+            config = replace(config, max_positions=grid.shape[1])
+        config = replace(config, vocab_size=len(tokenizer))
+        transformer = EncoderDecoderModel(_transformer_config(config, tokenizer))
+        return cls(model, transformer, tokenizer, processor, config, grid.shape[2]).to(dtype).eval()
+
+    @classmethod
+    def from_pretrained(cls, directory: Path, dtype: torch.dtype, max_frames: int | None = None) -> "GridTransformer":
+        """Loads a directory written by save_pretrained; max_frames None: what is stored there."""
+        fields = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        fields.pop("model_type")
+        config = GridTransformerConfig(**fields)
+        if max_frames is not None:
+            config = replace(config, max_frames=max_frames)
+        connector = load_file(directory / CONNECTOR_FILE)
+        captioner = cls(
+            _load_vision(directory / "vision", dtype),
+            EncoderDecoderModel.from_pretrained(directory / "transformer", dtype=dtype, use_safetensors=True),
+            PreTrainedTokenizerFast.from_pretrained(directory),
+            AutoImageProcessor.from_pretrained(directory / "vision"),
+            config,
+            connector["projection.weight"].shape[1],
+        )
+        captioner.projection.weight.data.copy_(connector["projection.weight"])
+        captioner.projection.bias.data.copy_(connector["projection.bias"])
+        if captioner.temporal is not None and "temporal.weight" in connector:
+            captioner.temporal.weight.data.copy_(extended(connector["temporal.weight"], config.max_frames))
+        return captioner.to(dtype).eval()
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        connector: list[nn.Module] = [self.projection, self.transformer.encoder]
+        if self.temporal is not None:
+            connector.append(self.temporal)
+        return {"vision": [self.vision], "connector": connector, "decoder": [self.transformer.decoder]}
+
+    def _vision_states(self, pixels: Tensor) -> Tensor:
+        return _grid(self.vision, pixels)
+
+    def _connect(self, features: Tensor, frame_mask: BoolTensor | None) -> VisualContext:
+        num_frames, num_positions = features.shape[1:3]
+        if num_positions > self.config.max_positions:
+            raise ValueError(
+                f"the grid has {num_positions} positions, but this captioner was made for at most "
+                f"{self.config.max_positions} (max_positions)"
+            )
+        states = self.projection(features)
+        if self.temporal is not None:
+            states = self.temporal(states, frame_mask)
+        elif num_frames > 1:
+            raise ValueError(
+                f"clips of {num_frames} frames need a captioner with max_frames: captioners.load(path, max_frames=…)"
+            )
+        mask = None if frame_mask is None else frame_mask.repeat_interleave(num_positions, dim=1)
+        positions = torch.arange(num_positions, device=states.device).repeat(num_frames)[None]
+        encoded = self.transformer.encoder(
+            inputs_embeds=states.flatten(1, 2), attention_mask=mask, position_ids=positions
+        ).last_hidden_state
+        return VisualContext(encoded, mask)  # type: ignore[arg-type]
+
+    def _text_model(self) -> PreTrainedModel:
+        return self.transformer.decoder
+
+    def _inner_models(self) -> list[PreTrainedModel]:
+        return [self.vision, self.transformer]
+
+    def _write(self, directory: Path) -> None:
+        text = json.dumps({"model_type": MODEL_TYPE, **asdict(self.config)}, indent=2) + "\n"
+        (directory / "config.json").write_text(text, encoding="utf-8")
+        self.vision.save_pretrained(directory / "vision")
+        self.preprocessor.processor.save_pretrained(directory / "vision")
+        self.transformer.save_pretrained(directory / "transformer")
+        tensors = {"projection.weight": self.projection.weight, "projection.bias": self.projection.bias}
+        if self.temporal is not None:
+            tensors["temporal.weight"] = self.temporal.weight
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, directory / CONNECTOR_FILE)
+
+
+def _load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    # Of a model of pictures and text the vision tower alone is loaded, and later saved.
+    towers = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+    model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
+    model = model_class.from_pretrained(path, dtype=dtype, use_safetensors=True)
+    if model.main_input_name != "pixel_values":
+        raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take pictures alone")
+    return model
+
+
+def _grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:
+    states = vision(pixel_values=pixels).last_hidden_state
+    # Convolutional models give [M, C, H, W], Transformers [M, N, C].
+    return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
+
+
+@torch.no_grad()
+def _grid_of(vision: PreTrainedModel, preprocessor: Preprocessor) -> Tensor:
+    blank = preprocessor([Image.new("RGB", (64, 64))])["pixel_values"]
+    return _grid(vision.eval(), blank.to(vision.dtype))
+
+
+def _transformer_config(config: GridTransformerConfig, tokenizer: PreTrainedTokenizerBase) -> EncoderDecoderConfig:
+    encoder = BertConfig(
+        # It is fed with projected features, never with words.
+        vocab_size=1,
+        type_vocab_size=1,
+        pad_token_id=0,
+        hidden_size=config.d_model,
+        num_hidden_layers=config.encoder_layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.ffn,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        max_position_embeddings=config.max_positions,
+    )
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    decoder = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=config.max_tokens,
+        n_embd=config.d_model,
+        n_layer=config.decoder_layers,
+        n_head=config.heads,
+        n_inner=config.ffn,
+        resid_pdrop=config.dropout,
+        embd_pdrop=config.dropout,
+        attn_pdrop=config.dropout,
+        is_decoder=True,
+        add_cross_attention=True,
+        **ids,
+    )
+    joint = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    joint.decoder_start_token_id = tokenizer.bos_token_id
+    joint.eos_token_id, joint.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return joint

@@ -1,0 +1,90 @@
+"""What travels between a captioner, the objectives and the trainers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import BoolTensor, LongTensor, Tensor
+
+
+@dataclass(frozen=True)
+class CaptionTokens:
+    """K captions of each of B pictures as token ids, padded right to L.
+
+    ids: [B, K, L], no start token; ends in EOS where the caption finished; the pad id elsewhere.
+    mask: [B, K, L], True on the tokens to score, EOS included.
+    caption_mask: [B, K], False where a picture has fewer than K captions.
+    finished: [B, K], the caption ended with EOS and was not cut at the length limit.
+    """
+
+    ids: LongTensor
+    mask: BoolTensor
+    caption_mask: BoolTensor
+    finished: BoolTensor
+
+    def to(self, device: torch.device | str) -> "CaptionTokens":
+        """The same captions on another device."""
+        return CaptionTokens(
+            *(t.to(device, non_blocking=True) for t in (self.ids, self.mask, self.caption_mask, self.finished))
+        )
+
+
+@dataclass(frozen=True)
+class VisualContext:
+    """What the decoder attends to for each of B pictures or clips; opaque to trainers.
+
+    states: [B, N, D]. mask: [B, N], False on the padding of shorter clips; None where nothing is padded.
+    """
+
+    states: Tensor
+    mask: BoolTensor | None = None
+
+    def to(self, device: torch.device | str) -> "VisualContext":
+        """The same context on another device."""
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
+        return VisualContext(self.states.to(device, non_blocking=True), mask)
+
+    def detach(self) -> "VisualContext":
+        """The same context, cut off from the graph that made it."""
+        return VisualContext(self.states.detach(), self.mask)
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Per-token scores [B, K, L] in fp32, 0 where no token is scored.
+
+    log_probs: log p(token | picture, tokens before it), in nats.
+    entropy: of the distribution that the token was scored with, in nats; detached.
+    smoothing: mean over the vocabulary of log p, the term that label smoothing adds.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor
+    smoothing: Tensor
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What a recipe can say about generation; raises ValueError on values outside the ranges named here.
+
+    max_new_tokens: at least 1, EOS included. temperature: above 0. top_k: 0 is off. top_p: in (0, 1], 1 is off.
+    num_beams: at least 1. length_penalty: exponent of the length that a beam's log-probability is divided by.
+    """
+
+    max_new_tokens: int = 20
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    num_beams: int = 3
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
+            "temperature": (self.temperature > 0, "above 0; for the most likely token use greedy"),
+            "top_k": (self.top_k >= 0, "0 (off) or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
+            "num_beams": (self.num_beams >= 1, "at least 1"),
+        }
+        for name, (holds, allowed) in checks.items():
+            if not holds:
+                raise ValueError(f"generation: {name} is {self.__dict__[name]!r}; it must be {allowed}")

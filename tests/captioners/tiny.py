@@ -1,0 +1,147 @@
+"""Captioners small enough to be built afresh in every test, with random weights."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import (
+    BartConfig,
+    BertConfig,
+    GPT2Config,
+    PretrainedConfig,
+    ResNetConfig,
+    ResNetModel,
+    RobertaConfig,
+    TrOCRConfig,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+)
+
+from captioners import EncoderDecoder, GridTransformer, GridTransformerConfig
+from captioners.tokenizer import train_tokenizer
+
+CAPTIONS = [
+    "A dog runs across the green grass.",
+    "Two children play with a red ball on the beach.",
+    "A man in a blue t-shirt rides a bicycle.",
+    "The dog's ball is red.",
+    "A woman stands near the blue water.",
+]
+SIDE = 16
+VOCAB = 360
+
+
+def pictures(number: int, seed: int = 0) -> list[Image.Image]:
+    """Random pictures that differ from each other."""
+    rng = np.random.default_rng(seed)
+    return [Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(number)]
+
+
+def _processor() -> ViTImageProcessor:
+    return ViTImageProcessor(size={"height": SIDE, "width": SIDE})
+
+
+def _vit_config(hidden_size: int = 24) -> ViTConfig:
+    return ViTConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=SIDE,
+        patch_size=8,
+    )
+
+
+def _decoder_config(name: str, special: dict[str, int], dropout: float) -> PretrainedConfig:
+    common = {"is_decoder": True, "add_cross_attention": True, **special}
+    if name == "gpt2":
+        rates = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+        return GPT2Config(
+            vocab_size=VOCAB, n_positions=24, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3, **rates, **common
+        )
+    if name in ("bert", "roberta"):
+        family, extra = (BertConfig, 0) if name == "bert" else (RobertaConfig, special["pad_token_id"] + 1)
+        return family(
+            vocab_size=VOCAB,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=24 + extra,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            initializer_range=0.3,
+            **common,
+        )
+    family = {"bart": BartConfig, "trocr": TrOCRConfig}[name]
+    return family(
+        vocab_size=VOCAB,
+        d_model=32,
+        decoder_layers=2,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=48,
+        max_position_embeddings=24,
+        dropout=dropout,
+        init_std=0.3,
+        **common,
+    )
+
+
+def tiny_encoder_decoder(
+    decoder: str = "gpt2", *, max_frames: int = 1, dropout: float = 0.1, attention: str = "sdpa", seed: int = 0
+) -> EncoderDecoder:
+    """A ViT of 5 positions with a decoder of one of the supported families; limit 24 tokens; about 40,000 parameters."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(CAPTIONS, VOCAB)
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        _vit_config(), _decoder_config(decoder, special, dropout)
+    )
+    # TrOCR knows eager attention only.
+    config._attn_implementation = "eager" if decoder == "trocr" else attention
+    model = VisionEncoderDecoderModel(config)
+    model.generation_config.decoder_start_token_id = tokenizer.bos_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return EncoderDecoder(model, tokenizer, _processor(), max_frames).eval()
+
+
+def tiny_grid_transformer(
+    vision: str = "resnet", *, max_frames: int = 1, dropout: float = 0.1, seed: int = 0
+) -> GridTransformer:
+    """A ResNet (BatchNorm, 4 positions) or a ViT (5 positions) under a 1 + 2 layer Transformer; limit 24 tokens."""
+    torch.manual_seed(seed)
+    if vision == "resnet":
+        model = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"))
+    else:
+        model = ViTModel(_vit_config())
+    sizes = GridTransformerConfig(
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        heads=2,
+        ffn=48,
+        dropout=dropout,
+        max_tokens=24,
+        max_frames=max_frames,
+        vocab_size=VOCAB,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        _processor().save_pretrained(folder)
+        captioner = GridTransformer.create(Path(folder), CAPTIONS, sizes)
+    with torch.no_grad():
+        # Larger than the usual initialisation, so that pictures and tokens make a difference that tests can see.
+        for parameter in captioner.transformer.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, 0.3)
+    return captioner
