@@ -1,0 +1,67 @@
+"""What a reward is, and how a plain reward function becomes one."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+# What a trainer hands every reward beside the dataset's columns.
+ALWAYS_GIVEN = frozenset({"completions", "trainer_state", "log_extra", "log_metric"})
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """TRL's reward call with the columns that it reads: one value a caption, None where it cannot score."""
+
+    __name__: str
+    needs: frozenset[str]
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float] | list[float | None]: ...
+
+
+class FunctionReward:
+    """A plain TRL reward function, `f(completions, **columns)`, with `needs` read off its signature.
+
+    It needs the parameters that have no default, and is handed only the columns that it takes. Raises ValueError where
+    it does not take `completions`.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__name__ = _name(function)
+        parameters = inspect.signature(function).parameters
+        if "completions" not in parameters:
+            raise ValueError(
+                f"the reward {self.__name__} takes ({', '.join(parameters)}); a reward function takes `completions`"
+            )
+        self._function = function
+        named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        self._takes = None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(named)
+        self.needs = frozenset(n for n, p in named.items() if p.default is p.empty) - ALWAYS_GIVEN
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> Any:
+        """Whatever the function returns, a coroutine where it is `async`."""
+        if self._takes is not None:
+            columns = {name: values for name, values in columns.items() if name in self._takes}
+        return self._function(completions=completions, **columns)
+
+    def describe(self) -> dict[str, Any]:
+        """What determines the score: where the function comes from."""
+        module = inspect.getmodule(self._function)
+        return {"name": self.__name__, "function": f"{module.__name__ if module else '?'}:{self.__name__}"}
+
+
+def as_reward(reward: Any) -> Reward:
+    """The reward itself where it says what it needs, else the function as a FunctionReward.
+
+    Raises ValueError for what cannot be called.
+    """
+    if isinstance(reward, Reward):
+        return reward
+    if not callable(reward):
+        raise ValueError(f"{reward!r} is no reward: it cannot be called")
+    return FunctionReward(reward)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    if inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function):
+        return function.__name__
+    return type(function).__name__  # an object that can be called and says nothing more
