@@ -197,13 +197,15 @@ def _counts(tokens: Sequence[str]) -> list[dict[Ngram, int]]:
     second, third, fourth = tokens[1:], tokens[2:], tokens[3:]
     every: list[dict[Ngram, int]] = []
     for grams in (
-        zip(tokens, strict=False),
-        zip(tokens, second, strict=False),
-        zip(tokens, second, third, strict=False),
-        zip(tokens, second, third, fourth, strict=False),
+        list(zip(tokens, strict=False)),
+        list(zip(tokens, second, strict=False)),
+        list(zip(tokens, second, third, strict=False)),
+        list(zip(tokens, second, third, fourth, strict=False)),
     ):
-        counts: dict[Ngram, int] = {}
-        for ngram in grams:
-            counts[ngram] = counts.get(ngram, 0) + 1
+        counts = dict.fromkeys(grams, 1)
+        if len(counts) < len(grams):  # most captions repeat nothing beyond an article
+            counts = {}
+            for ngram in grams:
+                counts[ngram] = counts.get(ngram, 0) + 1
         every.append(counts)
     return every

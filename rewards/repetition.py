@@ -43,7 +43,7 @@ class Repetition:
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
         """One value a caption; other columns are ignored."""
         captions = texts(completions, self.__name__)
-        return score_distinct(captions, lambda caption: -repetition_share(ptb.tokenize(caption), self.n))
+        return score_distinct(captions, lambda caption: 0.0 - repetition_share(ptb.tokenize(caption), self.n))
 
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""

@@ -62,6 +62,4 @@ def as_reward(reward: Any) -> Reward:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    if inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function):
-        return function.__name__
-    return type(function).__name__  # an object that can be called and says nothing more
+    return getattr(function, "__name__", type(function).__name__)  # an object that can be called may have no name

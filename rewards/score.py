@@ -58,13 +58,12 @@ def _checked(values: Any, name: str, completions: Sequence[Any], columns: Mappin
         try:
             listed[i] = number = float(value)
         except (TypeError, ValueError):
-            raise ValueError(
-                f"{name}: returned {value!r}, which is no number, for {_where(i, completions, columns)}"
-            ) from None
+            where = _where(i, completions, columns)
+            raise ValueError(f"{name}: returned {value!r}, which is no number, for {where}") from None
         if not math.isfinite(number):
             raise ValueError(
-                f"{name}: returned {value!r} for {_where(i, completions, columns)}; a reward that cannot score a caption "
-                "returns None"
+                f"{name}: returned {value!r} for {_where(i, completions, columns)}; a reward that cannot score a "
+                "caption returns None"
             )
     return listed
 
@@ -93,8 +92,8 @@ def combine(
     scored caption), so that no reward outweighs another by its scale.
     weights: by name, 1 where not given. Groups: `group_size` captions in a row, or `groups`, one id a caption; only the
     second form needs them. completions, image_id: named in messages.
-    Raises ValueError for a weight of no reward, rewards of different lengths, groups that do not fit, and a caption that
-    no reward scored.
+    Raises ValueError for a weight of no reward, rewards of different lengths, groups that do not fit, and a caption
+    that no reward scored.
     """
     if how not in HOW:
         raise ValueError(f"rewards: how is {how!r}; give one of {', '.join(HOW)}")
@@ -125,8 +124,8 @@ def _refuse_unscored(
         i = int(nowhere[0])
         where = f"number {i}" if completions is None else _where(i, completions, {"image_id": image_id})
         raise ValueError(
-            f"rewards: none of {', '.join(names)} scored {where} ({len(nowhere)} such caption(s)); each caption needs a "
-            "value from at least one reward"
+            f"rewards: none of {', '.join(names)} scored {where} ({len(nowhere)} such caption(s)); each caption needs "
+            "a value from at least one reward"
         )
 
 
