@@ -9,6 +9,7 @@ reaches the disk before its state byte does, so a run killed at any moment knows
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -159,7 +160,8 @@ class FeatureWriter:
         Raises ValueError naming the picture where values do not fit fp16, where the grid's size differs from that of
         the earlier pictures, where there are more than `frames` frames, and where the disk is too small.
         """
-        data = features.astype(np.float16)
+        with np.errstate(over="ignore"):  # told below, with the picture's name
+            data = features.astype(np.float16)
         self._open_data(data.shape[2:])
         for row, grid, length in zip(rows, data, lengths, strict=True):
             if not np.isfinite(grid[:length]).all():
@@ -213,7 +215,7 @@ class FeatureWriter:
                 raise ValueError(
                     f"the features need {needed / 1e9:.1f} GB in {self.directory}, where {free / 1e9:.1f} GB are free"
                 )
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             np.lib.format.open_memmap(beside, mode="w+", dtype=np.float16, shape=shape).flush()
             os.replace(beside, path)
         found = np.load(path, mmap_mode="r")
@@ -307,7 +309,7 @@ def read_bad(directory: Path, shard: str) -> dict[str, tuple[str, str]]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside, bring to the disk, then rename: the file appears whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with beside.open("wb") as file:
         file.write(content)
         _sync(file)

@@ -10,6 +10,7 @@ what is truly there:
     motions     in the order in which they happen, each with object (an index) and direction
 """
 
+import io
 import json
 import os
 import random
@@ -86,7 +87,7 @@ def make_scenes(
         return captions
     pictures = folder / ("frames" if clips else "images")
     pictures.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / "scenes.json", json.dumps(settings) + "\n")
+    _write_whole(folder / "scenes.json", json.dumps(settings).encode() + b"\n")
     lines = []
     rows = scene_rows(num_train, num_val, num_test, seed, clips=clips, frames=frames)
     for row in tqdm(rows, total=num_train + num_val + num_test, desc="drawing scenes", unit="scene", leave=False):
@@ -95,11 +96,13 @@ def make_scenes(
             [f"{row['image_id']}_{number}.png" for number in range(len(drawn))] if clips else [f"{row['image_id']}.png"]
         )
         for name, image in zip(names, drawn, strict=True):
-            image.save(pictures / name)
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            _write_whole(pictures / name, buffer.getvalue())
         paths = [f"{pictures.name}/{name}" for name in names]
         visual = {"frames": paths} if clips else {"image": paths[0]}
         lines.append(json.dumps({"image_id": row["image_id"], **visual, **row}) + "\n")
-    _write_whole(captions, "".join(lines))
+    _write_whole(captions, "".join(lines).encode())
     return captions
 
 
@@ -297,8 +300,8 @@ def _settled(folder: Path, settings: dict[str, Any]) -> bool:
     return captions.exists()
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside, then rename: the file appears whole or not at all."""
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write beside, then rename: the file appears whole or not at all, also where several processes draw at once."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_bytes(content)
     os.replace(beside, path)

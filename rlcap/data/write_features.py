@@ -24,16 +24,17 @@ PROBED = 64  # pixel values that tell preprocessors apart
 
 
 class SeesFeatures(Protocol):
-    """What is asked of a captioner here."""
+    """What is asked of a captioner here; `captioners.Captioner` has all of it."""
 
-    preprocessor: Callable[[Any], dict[str, Tensor]]
     training: bool
 
+    @property
+    def preprocessor(self) -> Callable[[Any], dict[str, Tensor]]: ...
+    @property
+    def device(self) -> torch.device: ...
     def features(self, visual: dict[str, Tensor]) -> Tensor: ...
     def parts(self) -> dict[str, list[nn.Module]]: ...
     def train(self, mode: bool = True) -> Any: ...
-    @property
-    def device(self) -> torch.device: ...
 
 
 def feature_header(captioner: SeesFeatures, frames: int = 1) -> dict[str, Any]:
