@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from PIL import Image
-from torch import BoolTensor, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -59,7 +59,7 @@ class Captioner(nn.Module, ABC):
         """Pixels [M, 3, H, W] to the vision tower's grid [M, N, Dv]."""
 
     @abstractmethod
-    def _connect(self, features: Tensor, frame_mask: BoolTensor | None) -> VisualContext:
+    def _connect(self, features: Tensor, frame_mask: Tensor | None) -> VisualContext:
         """Features [B, F, N, Dv] and frame_mask [B, F] or None to what the decoder attends to."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class Captioner(nn.Module, ABC):
             features = visual["features"].to(self.dtype)
         else:
             features = self.features(visual)
-        return self._connect(features, frame_mask)  # type: ignore[arg-type]
+        return self._connect(features, frame_mask)
 
     # Speaking
 
@@ -213,7 +213,7 @@ class Captioner(nn.Module, ABC):
         where = scored(captions)
         values = reduce_vocabulary(
             hidden,
-            captions.ids[where],  # type: ignore[arg-type]
+            captions.ids[where],
             decoder.head,
             decoder.vocab_size,
             temperature,
@@ -224,7 +224,7 @@ class Captioner(nn.Module, ABC):
     def _layout(self, decoder: TextDecoder, tokens_per_picture: int) -> Layout:
         if self.layout == "packed" and not decoder.family.packs:
             raise ValueError(
-                f"layout 'packed' needs a decoder with position ids, which {decoder.config.model_type} lacks: use 'rows'"
+                f"layout 'packed' needs a decoder that takes position ids, unlike {decoder.config.model_type}"
             )
         if self.layout == "auto":
             packed = decoder.family.packs and tokens_per_picture <= PACKED_TOKENS
@@ -304,7 +304,7 @@ class Captioner(nn.Module, ABC):
         visual = {name: t.to(device) for name, t in self.preprocess([Image.new("RGB", (64, 64))]).items()}
         ids = torch.full((1, 1, 2), self.codec.special.eos, dtype=torch.long, device=device)
         present = torch.ones((1, 1), dtype=torch.bool, device=device)
-        captions = CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), present, present)  # type: ignore[arg-type]
+        captions = CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), present, present)
         trained = {parameter: parameter.requires_grad for parameter in self.parameters()}
         try:
             for parameter in trained:
@@ -355,7 +355,7 @@ def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
         yield from module.parameters()
 
 
-def _spread(values: Tensor, where: BoolTensor) -> Tensor:
+def _spread(values: Tensor, where: Tensor) -> Tensor:
     return values.new_zeros(where.shape).masked_scatter(where, values)
 
 

@@ -39,7 +39,7 @@ def beam_search(
     improvable = torch.ones((num_pictures, 1), dtype=torch.bool, device=device)
     tokens = torch.full((num_pictures, beams), special.start, dtype=torch.long, device=device)
     for length in range(1, limit + 1):
-        log_probs = steps.step(tokens).float().log_softmax(dim=-1)  # type: ignore[arg-type]
+        log_probs = steps.step(tokens).float().log_softmax(dim=-1)
         vocab_size = log_probs.shape[-1]
         # Twice as many candidates as beams: should all beams end in EOS, as many stay to continue.
         scores, index = (running_scores[:, :, None] + log_probs).flatten(1).topk(2 * beams)
@@ -52,7 +52,7 @@ def beam_search(
 
         running_scores, kept = (scores + ends * IMPOSSIBLE).topk(beams)
         running = _gathered(candidates, kept)
-        steps.follow(parents.gather(1, kept))  # type: ignore[arg-type]
+        steps.follow(parents.gather(1, kept))
 
         finals = scores / length**generation.length_penalty
         finals = finals + ~improvable * IMPOSSIBLE
@@ -76,7 +76,7 @@ def beam_search(
     mask = torch.arange(longest, device=device) < best_lengths[:, :, None]
     last = best.gather(2, (best_lengths - 1).clamp(min=0)[:, :, None]).squeeze(2)
     ids = best[:, :, :longest].masked_fill(~mask, special.pad)
-    return CaptionTokens(ids, mask, best_lengths > 0, (last == special.eos) & (best_lengths > 0))  # type: ignore[arg-type]
+    return CaptionTokens(ids, mask, best_lengths > 0, (last == special.eos) & (best_lengths > 0))
 
 
 def _gathered(sequences: Tensor, beams: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import BoolTensor, LongTensor, Tensor, nn
+from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from captioners.types import VisualContext
@@ -110,9 +110,9 @@ class TextDecoder:
 
     def hidden(
         self,
-        ids: LongTensor,
-        positions: LongTensor,
-        allowed: BoolTensor | None,
+        ids: Tensor,
+        positions: Tensor,
+        allowed: Tensor | None,
         context: VisualContext,
         cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
@@ -134,7 +134,7 @@ class TextDecoder:
         )
         return outputs.last_hidden_state
 
-    def _attention_mask(self, allowed: BoolTensor, dtype: torch.dtype) -> Tensor:
+    def _attention_mask(self, allowed: Tensor, dtype: torch.dtype) -> Tensor:
         # Boolean for sdpa: an additive mask would have to follow autocast's dtype.
         if self.attention == "sdpa":
             return allowed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import BoolTensor, Tensor, nn
+from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -68,16 +68,16 @@ class EncoderDecoder(Captioner):
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return self.model.encoder(pixel_values=pixels).last_hidden_state
 
-    def _connect(self, features: Tensor, frame_mask: BoolTensor | None) -> VisualContext:
+    def _connect(self, features: Tensor, frame_mask: Tensor | None) -> VisualContext:
         states = self.model.enc_to_dec_proj(features) if _projects(self.model) else features
         if self.temporal is not None:
             states = self.temporal(states, frame_mask)
         elif states.shape[1] > 1:
             raise ValueError(
-                f"clips of {states.shape[1]} frames need a captioner with max_frames: captioners.load(path, max_frames=…)"
+                f"clips of {states.shape[1]} frames need max_frames: captioners.load(path, max_frames=...)"
             )
         mask = None if frame_mask is None else frame_mask.repeat_interleave(states.shape[2], dim=1)
-        return VisualContext(states.flatten(1, 2), mask)  # type: ignore[arg-type]
+        return VisualContext(states.flatten(1, 2), mask)
 
     def _text_model(self) -> PreTrainedModel:
         return self.model.decoder
@@ -94,13 +94,13 @@ class EncoderDecoder(Captioner):
 
 def _projects(model: VisionEncoderDecoderModel) -> bool:
     # The condition under which transformers makes enc_to_dec_proj; only TrOCR knows cross_attention_hidden_size.
-    encoder, decoder = model.config.encoder, model.config.decoder
+    encoder, decoder = model.encoder.config, model.decoder.config
     own = decoder.cross_attention_hidden_size if decoder.model_type == "trocr" else None
     return encoder.hidden_size != decoder.hidden_size and own is None
 
 
 def _state_size(model: VisionEncoderDecoderModel) -> int:
-    return model.config.decoder.hidden_size if _projects(model) else model.config.encoder.hidden_size
+    return model.decoder.config.hidden_size if _projects(model) else model.encoder.config.hidden_size
 
 
 def _special_tokens(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:

@@ -1,7 +1,7 @@
 """Frame order: a learned embedding per frame that starts at zero, so that a picture checkpoint is unchanged."""
 
 import torch
-from torch import BoolTensor, Tensor, nn
+from torch import Tensor, nn
 
 
 class TemporalEmbedding(nn.Module):
@@ -14,7 +14,7 @@ class TemporalEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(max_frames, dimension))
 
-    def forward(self, states: Tensor, frame_mask: BoolTensor | None) -> Tensor:
+    def forward(self, states: Tensor, frame_mask: Tensor | None) -> Tensor:
         """states [B, F, N, D], frame_mask [B, F] or None -> [B, F, N, D]; ValueError past max_frames."""
         num_frames = states.shape[1]
         if num_frames > len(self.weight):

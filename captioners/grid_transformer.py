@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import BoolTensor, Tensor, nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -19,6 +19,7 @@ from transformers import (
     EncoderDecoderConfig,
     EncoderDecoderModel,
     GPT2Config,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -83,7 +84,7 @@ class GridTransformer(Captioner):
     ):
         special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
         super().__init__(Preprocessor(image_processor), CaptionCodec(tokenizer, special, config.max_tokens))
-        self.config = config
+        self.sizes = config
         self.vision = vision
         self.projection = nn.Linear(feature_size, config.d_model)
         self.temporal = TemporalEmbedding(config.max_frames, config.d_model) if config.max_frames > 1 else None
@@ -144,26 +145,24 @@ class GridTransformer(Captioner):
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return _grid(self.vision, pixels)
 
-    def _connect(self, features: Tensor, frame_mask: BoolTensor | None) -> VisualContext:
+    def _connect(self, features: Tensor, frame_mask: Tensor | None) -> VisualContext:
         num_frames, num_positions = features.shape[1:3]
-        if num_positions > self.config.max_positions:
+        if num_positions > self.sizes.max_positions:
             raise ValueError(
                 f"the grid has {num_positions} positions, but this captioner was made for at most "
-                f"{self.config.max_positions} (max_positions)"
+                f"{self.sizes.max_positions} (max_positions)"
             )
         states = self.projection(features)
         if self.temporal is not None:
             states = self.temporal(states, frame_mask)
         elif num_frames > 1:
-            raise ValueError(
-                f"clips of {num_frames} frames need a captioner with max_frames: captioners.load(path, max_frames=…)"
-            )
+            raise ValueError(f"clips of {num_frames} frames need max_frames: captioners.load(path, max_frames=...)")
         mask = None if frame_mask is None else frame_mask.repeat_interleave(num_positions, dim=1)
         positions = torch.arange(num_positions, device=states.device).repeat(num_frames)[None]
         encoded = self.transformer.encoder(
             inputs_embeds=states.flatten(1, 2), attention_mask=mask, position_ids=positions
         ).last_hidden_state
-        return VisualContext(encoded, mask)  # type: ignore[arg-type]
+        return VisualContext(encoded, mask)
 
     def _text_model(self) -> PreTrainedModel:
         return self.transformer.decoder
@@ -172,7 +171,7 @@ class GridTransformer(Captioner):
         return [self.vision, self.transformer]
 
     def _write(self, directory: Path) -> None:
-        text = json.dumps({"model_type": MODEL_TYPE, **asdict(self.config)}, indent=2) + "\n"
+        text = json.dumps({"model_type": MODEL_TYPE, **asdict(self.sizes)}, indent=2) + "\n"
         (directory / "config.json").write_text(text, encoding="utf-8")
         self.vision.save_pretrained(directory / "vision")
         self.preprocessor.processor.save_pretrained(directory / "vision")
@@ -185,7 +184,7 @@ class GridTransformer(Captioner):
 
 def _load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     # Of a model of pictures and text the vision tower alone is loaded, and later saved.
-    towers = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+    towers: dict[str, type[PreTrainedModel]] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
     model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
     model = model_class.from_pretrained(path, dtype=dtype, use_safetensors=True)
     if model.main_input_name != "pixel_values":
@@ -205,7 +204,7 @@ def _grid_of(vision: PreTrainedModel, preprocessor: Preprocessor) -> Tensor:
     return _grid(vision.eval(), blank.to(vision.dtype))
 
 
-def _transformer_config(config: GridTransformerConfig, tokenizer: PreTrainedTokenizerBase) -> EncoderDecoderConfig:
+def _transformer_config(config: GridTransformerConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     encoder = BertConfig(
         # It is fed with projected features, never with words.
         vocab_size=1,
@@ -234,8 +233,6 @@ def _transformer_config(config: GridTransformerConfig, tokenizer: PreTrainedToke
         resid_pdrop=config.dropout,
         embd_pdrop=config.dropout,
         attn_pdrop=config.dropout,
-        is_decoder=True,
-        add_cross_attention=True,
         **ids,
     )
     joint = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)

@@ -9,7 +9,7 @@ and for captions so long that attention over the packed row costs more than it s
 from typing import Protocol
 
 import torch
-from torch import BoolTensor, LongTensor, Tensor
+from torch import Tensor
 
 from captioners.decoders import TextDecoder, new_cache
 from captioners.types import CaptionTokens, VisualContext
@@ -18,10 +18,10 @@ from captioners.types import CaptionTokens, VisualContext
 class Steps(Protocol):
     """K captions of each of B pictures, extended by one token a step through a key-value cache."""
 
-    def step(self, tokens: LongTensor) -> Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feeds tokens [B, K]; returns the logits [B, K, V] of the tokens after them."""
 
-    def follow(self, parents: LongTensor) -> None:
+    def follow(self, parents: Tensor) -> None:
         """Caption k of picture b now continues what caption parents[b, k] of picture b was."""
 
 
@@ -35,20 +35,20 @@ class Layout(Protocol):
         """Begins num_captions captions for every picture."""
 
 
-def scored(captions: CaptionTokens) -> BoolTensor:
+def scored(captions: CaptionTokens) -> Tensor:
     """The tokens [B, K, L] that are scored: under the mask, in captions that exist."""
-    return captions.mask & captions.caption_mask[:, :, None]  # type: ignore[return-value]
+    return captions.mask & captions.caption_mask[:, :, None]
 
 
-def _lengths(captions: CaptionTokens) -> LongTensor:
+def _lengths(captions: CaptionTokens) -> Tensor:
     # Up to the last scored token: a hole in the mask is context that is not scored.
     position = torch.arange(1, captions.ids.shape[-1] + 1, device=captions.ids.device)
-    return (scored(captions) * position).amax(dim=-1)  # type: ignore[return-value]
+    return (scored(captions) * position).amax(dim=-1)
 
 
-def _inputs(captions: CaptionTokens, start: int) -> LongTensor:
+def _inputs(captions: CaptionTokens, start: int) -> Tensor:
     # What predicts ids[..., l] is the start token for l = 0 and ids[..., l - 1] behind it.
-    return torch.cat([torch.full_like(captions.ids[..., :1], start), captions.ids[..., :-1]], dim=-1)  # type: ignore[return-value]
+    return torch.cat([torch.full_like(captions.ids[..., :1], start), captions.ids[..., :-1]], dim=-1)
 
 
 class PackedLayout:
@@ -75,7 +75,7 @@ class PackedLayout:
         # Padding belongs to "caption -1" and sees its own kind, so that no row of the mask is empty.
         order = torch.arange(width, device=device)
         allowed = (owner[:, :, None] == owner[:, None, :]) & (order[:, None] >= order)
-        hidden = decoder.hidden(ids, positions, allowed[:, None], context)  # type: ignore[arg-type]
+        hidden = decoder.hidden(ids, positions, allowed[:, None], context)
         wanted = scored(captions)
         return hidden[picture[wanted], column[wanted]]
 
@@ -97,14 +97,14 @@ class PackedSteps:
         own = torch.eye(num_captions, dtype=torch.bool, device=context.states.device)
         self.allowed = own.repeat(1, max_steps)[None, None]
 
-    def step(self, tokens: LongTensor) -> Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         positions = torch.full_like(tokens, self.taken)
         self.taken += 1
         allowed = self.allowed[..., : self.taken * self.num_captions]
-        hidden = self.decoder.hidden(tokens, positions, allowed, self.context, self.cache)  # type: ignore[arg-type]
+        hidden = self.decoder.hidden(tokens, positions, allowed, self.context, self.cache)
         return self.decoder.head(hidden)
 
-    def follow(self, parents: LongTensor) -> None:
+    def follow(self, parents: Tensor) -> None:
         past = self.taken * self.num_captions
         allowed = self.allowed.expand(len(parents), -1, -1, -1)
         index = parents[:, None, :, None].expand(-1, -1, -1, past)
@@ -125,7 +125,7 @@ class RowsLayout:
         ids = _inputs(captions, start).flatten(0, 1)[rows, :width]
         positions = torch.arange(width, device=ids.device).expand_as(ids)
         # Padding is on the right, where plain causal attention keeps it from every scored token.
-        hidden = decoder.hidden(ids, positions, None, _picked(context, rows // num_captions))  # type: ignore[arg-type]
+        hidden = decoder.hidden(ids, positions, None, _picked(context, rows // num_captions))
         return hidden[scored(captions).flatten(0, 1)[rows, :width]]
 
     def steps(self, decoder: TextDecoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
@@ -142,19 +142,19 @@ class RowSteps:
         self.cache = new_cache()
         self.taken = 0
 
-    def step(self, tokens: LongTensor) -> Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         ids = tokens.flatten()[:, None]
         positions = torch.full_like(ids, self.taken)
         self.taken += 1
-        hidden = self.decoder.hidden(ids, positions, None, self.context, self.cache)  # type: ignore[arg-type]
+        hidden = self.decoder.hidden(ids, positions, None, self.context, self.cache)
         return self.decoder.head(hidden).view(*tokens.shape, -1)
 
-    def follow(self, parents: LongTensor) -> None:
+    def follow(self, parents: Tensor) -> None:
         first_row = torch.arange(len(parents), device=parents.device)[:, None] * parents.shape[1]
         # Cross-attention stays: all captions of a picture look at the same states.
-        self.cache.self_attention_cache.reorder_cache((first_row + parents).flatten())
+        self.cache.self_attention_cache.batch_select_indices((first_row + parents).flatten())
 
 
 def _picked(context: VisualContext, pictures: Tensor) -> VisualContext:
     mask = None if context.mask is None else context.mask[pictures]
-    return VisualContext(context.states[pictures], mask)  # type: ignore[arg-type]
+    return VisualContext(context.states[pictures], mask)

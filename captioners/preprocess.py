@@ -18,19 +18,18 @@ class Preprocessor:
     processor: BaseImageProcessor
 
     def __call__(self, visuals: Sequence[Visual]) -> dict[str, Tensor]:
-        """B pictures as {"pixel_values": [B, 3, H, W]}, or B clips as [B, F, 3, H, W] with a "frame_mask" [B, F] if ragged.
+        """B pictures as "pixel_values" [B, 3, H, W], or B clips as [B, F, 3, H, W], with "frame_mask" [B, F] if ragged.
 
         Pictures of any PIL mode are converted to RGB. Raises ValueError on an empty batch, a clip without frames,
         pictures and clips in one batch, and anything that is not a PIL picture.
         """
         if not visuals:
             raise ValueError("no pictures to preprocess: the batch is empty")
-        are_pictures = {isinstance(visual, Image.Image) for visual in visuals}
-        if are_pictures == {True, False}:
+        pictures = [visual for visual in visuals if isinstance(visual, Image.Image)]
+        clips = [visual for visual in visuals if not isinstance(visual, Image.Image)]
+        if pictures and clips:
             raise ValueError("pictures and clips are mixed in one batch; hand in either pictures or lists of frames")
-        if are_pictures == {True}:
-            return {"pixel_values": self._pixels(list(visuals))}  # type: ignore[arg-type]
-        return self._clips(visuals)  # type: ignore[arg-type]
+        return self._clips(clips) if clips else {"pixel_values": self._pixels(pictures)}
 
     def _clips(self, clips: Sequence[Sequence[Image.Image]]) -> dict[str, Tensor]:
         for b, clip in enumerate(clips):

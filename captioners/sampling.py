@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 
 from captioners.layout import Steps
 from captioners.text import SpecialTokens
 from captioners.types import CaptionTokens, GenerationSettings
 
-Choice = Callable[[int, Tensor], LongTensor]
+Choice = Callable[[int, Tensor], Tensor]
 """(step, logits [B, K, V]) -> tokens [B, K]"""
 
 
@@ -26,7 +26,7 @@ def sampled(
     # fp32, so that after the conversion u < 1 holds with room to spare: u * total must stay below total.
     uniform = torch.rand(size, generator=generator, device=source).to(device, torch.float64)
 
-    def choose(step: int, logits: Tensor) -> LongTensor:
+    def choose(step: int, logits: Tensor) -> Tensor:
         logits = logits.float() / generation.temperature
         if generation.top_k:
             kth = logits.topk(min(generation.top_k, logits.shape[-1]), dim=-1).values[..., -1:]
@@ -36,14 +36,14 @@ def sampled(
         # Inversion: one uniform number a token, where the exponential race of torch.multinomial draws V of them.
         mass = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
         target = uniform[step][..., None] * mass[..., -1:]
-        return torch.searchsorted(mass, target, right=True).squeeze(-1)  # type: ignore[return-value]
+        return torch.searchsorted(mass, target, right=True).squeeze(-1)
 
     return choose
 
 
-def most_likely(step: int, logits: Tensor) -> LongTensor:
+def most_likely(step: int, logits: Tensor) -> Tensor:
     """The token with the highest logit."""
-    return logits.argmax(dim=-1)  # type: ignore[return-value]
+    return logits.argmax(dim=-1)
 
 
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:
@@ -70,7 +70,7 @@ def generate(
     finished = torch.zeros(shape, dtype=torch.bool, device=device)
     ids, mask = [], []
     for step in range(max_new_tokens):
-        chosen = choose(step, steps.step(tokens))  # type: ignore[arg-type]
+        chosen = choose(step, steps.step(tokens))
         tokens = chosen.masked_fill(finished, special.pad)
         ids.append(tokens)
         mask.append(~finished)
@@ -81,8 +81,8 @@ def generate(
     # Where pad and EOS are one id, a finished caption stays finished; an unfinished one holds no EOS.
     longest = int(mask_bkl.any(dim=1).any(dim=0).sum())
     return CaptionTokens(
-        ids_bkl[..., :longest],  # type: ignore[arg-type]
-        mask_bkl[..., :longest],  # type: ignore[arg-type]
-        torch.ones_like(finished),  # type: ignore[arg-type]
-        finished,  # type: ignore[arg-type]
+        ids_bkl[..., :longest],
+        mask_bkl[..., :longest],
+        torch.ones_like(finished),
+        finished,
     )

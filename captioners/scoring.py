@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 LOGIT_BYTES = 256 * 2**20
@@ -12,7 +12,7 @@ LOGIT_BYTES = 256 * 2**20
 
 def reduce_vocabulary(
     hidden: Tensor,
-    targets: LongTensor,
+    targets: Tensor,
     head: Callable[[Tensor], Tensor],
     vocab_size: int,
     temperature: float = 1.0,
@@ -36,7 +36,7 @@ def reduce_vocabulary(
 
 
 def _reduce(
-    hidden: Tensor, targets: LongTensor, head: Callable[[Tensor], Tensor], temperature: float
+    hidden: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor], temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     logits = head(hidden).float()
     if temperature != 1.0:

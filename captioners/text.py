@@ -74,7 +74,7 @@ class CaptionCodec:
                 mask_bkl[b, k, : len(ids)] = True
                 caption_mask[b, k] = True
                 finished[b, k] = ended
-        return CaptionTokens(ids_bkl, mask_bkl, caption_mask, finished)  # type: ignore[arg-type]
+        return CaptionTokens(ids_bkl, mask_bkl, caption_mask, finished)
 
     def decode(self, captions: CaptionTokens) -> list[list[str]]:
         """B lists of captions as text, without special tokens; padded captions are left out."""

@@ -3,23 +3,23 @@
 from dataclasses import dataclass
 
 import torch
-from torch import BoolTensor, LongTensor, Tensor
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class CaptionTokens:
     """K captions of each of B pictures as token ids, padded right to L.
 
-    ids: [B, K, L], no start token; ends in EOS where the caption finished; the pad id elsewhere.
-    mask: [B, K, L], True on the tokens to score, EOS included.
-    caption_mask: [B, K], False where a picture has fewer than K captions.
-    finished: [B, K], the caption ended with EOS and was not cut at the length limit.
+    ids: int64 [B, K, L], no start token; ends in EOS where the caption finished; the pad id elsewhere.
+    mask: bool [B, K, L], True on the tokens to score, EOS included.
+    caption_mask: bool [B, K], False where a picture has fewer than K captions.
+    finished: bool [B, K], the caption ended with EOS and was not cut at the length limit.
     """
 
-    ids: LongTensor
-    mask: BoolTensor
-    caption_mask: BoolTensor
-    finished: BoolTensor
+    ids: Tensor
+    mask: Tensor
+    caption_mask: Tensor
+    finished: Tensor
 
     def to(self, device: torch.device | str) -> "CaptionTokens":
         """The same captions on another device."""
@@ -27,16 +27,27 @@ class CaptionTokens:
             *(t.to(device, non_blocking=True) for t in (self.ids, self.mask, self.caption_mask, self.finished))
         )
 
+    def join(self, other: "CaptionTokens") -> "CaptionTokens":
+        """These captions and behind them the others, of the same pictures: K + K' captions, padded to the longer L."""
+        length = max(self.ids.shape[-1], other.ids.shape[-1])
+        ids, mask = (
+            torch.cat([torch.nn.functional.pad(t, (0, length - t.shape[-1])) for t in pair], dim=1)
+            for pair in ((self.ids, other.ids), (self.mask, other.mask))
+        )
+        caption_mask = torch.cat([self.caption_mask, other.caption_mask], dim=1)
+        finished = torch.cat([self.finished, other.finished], dim=1)
+        return CaptionTokens(ids, mask, caption_mask, finished)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class VisualContext:
     """What the decoder attends to for each of B pictures or clips; opaque to trainers.
 
-    states: [B, N, D]. mask: [B, N], False on the padding of shorter clips; None where nothing is padded.
+    states: [B, N, D]. mask: bool [B, N], False on the padding of shorter clips; None where nothing is padded.
     """
 
     states: Tensor
-    mask: BoolTensor | None = None
+    mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "VisualContext":
         """The same context on another device."""

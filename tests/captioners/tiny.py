@@ -95,7 +95,7 @@ def _decoder_config(name: str, special: dict[str, int], dropout: float) -> Pretr
 def tiny_encoder_decoder(
     decoder: str = "gpt2", *, max_frames: int = 1, dropout: float = 0.1, attention: str = "sdpa", seed: int = 0
 ) -> EncoderDecoder:
-    """A ViT of 5 positions with a decoder of one of the supported families; limit 24 tokens; about 40,000 parameters."""
+    """A ViT of 5 positions with a decoder of one of the supported families; at most 24 tokens a caption."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(CAPTIONS, VOCAB)
     special = {
