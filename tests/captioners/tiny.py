@@ -145,3 +145,24 @@ def tiny_grid_transformer(
             if parameter.ndim == 2:
                 parameter.normal_(0, 0.3)
     return captioner
+
+
+def favour_end(captioner: EncoderDecoder | GridTransformer, amount: float = 4.0) -> None:
+    """Raises the logit of EOS by about `amount`, so that random captions end before the length limit."""
+    model = captioner._text_model()
+    eos = captioner.codec.special.eos
+    with torch.no_grad():
+        if model.config.model_type == "gpt2":
+            direction = model.lm_head.weight[eos]
+            model.transformer.ln_f.bias += amount * direction / direction.dot(direction)
+        else:
+            assert model.config.model_type == "bert"
+            model.cls.predictions.decoder.bias[eos] += amount
+
+
+CAPTIONERS = {
+    "vit-gpt2": lambda **options: tiny_encoder_decoder("gpt2", **options),
+    "vit-bert": lambda **options: tiny_encoder_decoder("bert", **options),
+    "grid-resnet": lambda **options: tiny_grid_transformer("resnet", **options),
+    "grid-vit": lambda **options: tiny_grid_transformer("vit", **options),
+}
