@@ -1,0 +1,218 @@
+"""Weights & Biases: our scalars under our names, and a growing table of sampled captions.
+
+transformers' own callback renames every key to `train/…` and has no table. Whatever W&B does, the training goes on: a
+failure is told once. What it shows of captions, references and file names goes in as plain text, never as HTML.
+"""
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rlcap.tracking import run_directory
+
+ID_FILE = "wandb.json"
+STEP = "train/global_step"
+TABLE = "completions"
+THUMBNAIL = (160, 160)  # pixels, longest sides
+
+
+class WandbCallback(TrainerCallback):
+    """Logs a training to W&B; `run_dir` gives the run its name, its id (so that a resume goes on in it) and its files.
+
+    The project is WANDB_PROJECT or `rlcap`; WANDB_MODE=offline keeps everything in `run_dir/wandb` for `wandb sync`.
+    Where W&B cannot be reached the run is kept offline. The run ends with the training. A resume appends: steps logged
+    after the checkpoint that it starts from are there twice.
+
+    Raises ValueError where wandb is not installed.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ValueError(
+                f"report_to: wandb needs wandb, which could not be imported ({error}): pip install 'rlcap[wandb]'"
+            ) from error
+        self._wandb = wandb
+        self._run_dir = Path(run_dir)
+        self._run: Any = None
+        self._table: Any = None
+        self._rewards: list[str] = []
+        self._told: set[str] = set()
+
+    # What the trainer calls
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the run on the main process."""
+        if state.is_world_process_zero and self._run is None:
+            described = run_directory.read_run(self._run_dir)
+            self.start(args.run_name, args.to_dict() if described is None else described)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Logs the numbers of one line, each under the name that it has."""
+        if state.is_world_process_zero:
+            self.log_scalars(state.global_step, logs or {})
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ends the run, so that a training after this one in the same process gets its own."""
+        self.finish()
+
+    # What these are made of, for other callers
+
+    def start(self, name: str | None, config: Mapping[str, Any]) -> None:
+        """Opens the run, or the one that this folder holds already."""
+        run_id = self._run_id()
+        settings: dict[str, Any] = {
+            "project": os.environ.get("WANDB_PROJECT", "rlcap"),
+            "name": name or self._run_dir.resolve().name,
+            "id": run_id,
+            "resume": "allow",
+            "dir": str(self._run_dir),
+            "config": dict(config),
+        }
+        try:
+            self._run = self._wandb.init(**settings)
+        except Exception as error:
+            self._tell(error, f"the run is kept offline in {self._run_dir / 'wandb'} (wandb sync sends it later)")
+            self._attempt(lambda: self._init_offline(settings))
+        if self._run is not None:
+            self._attempt(self._define_axis)
+
+    def log_scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Logs the numbers among `values` at a step; other things are left out."""
+        scalars = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        if scalars and self._run is not None:
+            self._attempt(lambda: self._run.log({**scalars, STEP: step}))
+
+    def log_samples(
+        self,
+        step: int,
+        records: Sequence[Mapping[str, Any]],
+        images: Sequence[Image.Image | None] | None = None,
+        *,
+        split: str = "train",
+    ) -> None:
+        """Adds one row a record to the table `completions` and logs the new rows.
+
+        A record has `image_id`, `caption`, `rewards` (name -> value or None), `reward`, `advantage`, `greedy` (or None)
+        and `references`; `images` are its pictures, one a record, else the file named by its `image` is opened (None,
+        or a file that cannot be read: no picture). The first call fixes the reward columns.
+        """
+        if records and self._run is not None:
+            self._attempt(lambda: self._log_samples(step, records, images, split))
+
+    def finish(self) -> None:
+        """Ends the run; nothing is logged after it."""
+        if self._run is not None:
+            self._attempt(self._run.finish)
+        self._run = self._table = None
+
+    # Inside
+
+    def _run_id(self) -> str:
+        path = self._run_dir / ID_FILE
+        if path.is_file():
+            return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+        run_id = secrets.token_hex(4)
+        run_directory.write_json(path, {"id": run_id})
+        return run_id
+
+    def _init_offline(self, settings: Mapping[str, Any]) -> None:
+        self._wandb.teardown()  # the attempt that failed still holds the id
+        self._run = self._wandb.init(**settings, mode="offline")
+
+    def _define_axis(self) -> None:
+        self._run.define_metric(STEP)
+        self._run.define_metric("*", step_metric=STEP, step_sync=True)
+
+    def _log_samples(
+        self,
+        step: int,
+        records: Sequence[Mapping[str, Any]],
+        images: Sequence[Image.Image | None] | None,
+        split: str,
+    ) -> None:
+        if self._table is None:
+            self._rewards = sorted({name for record in records for name in record["rewards"]})
+            columns: list[str | int] = [
+                *("step", "split", "image_id", "image", "caption"),
+                *(f"rewards/{name}" for name in self._rewards),
+                *("reward", "advantage", "greedy", "references"),
+            ]
+            self._table = self._wandb.Table(columns=columns, log_mode="INCREMENTAL")
+        pictures: Iterable[Image.Image | None] = (
+            (_open(record.get("image")) for record in records) if images is None else images
+        )
+        shown: dict[str, Any] = {}  # the samples of a picture share one thumbnail
+        for record, picture in zip(records, pictures, strict=True):
+            image_id = str(record["image_id"])
+            if picture is not None and image_id not in shown:
+                shown[image_id] = self._wandb.Image(_thumbnail(picture), file_type="jpg")
+            self._table.add_data(
+                step,
+                split,
+                image_id,
+                shown.get(image_id),
+                str(record["caption"]),
+                *(_number(record["rewards"].get(name)) for name in self._rewards),
+                _number(record["reward"]),
+                _number(record["advantage"]),
+                None if record["greedy"] is None else str(record["greedy"]),
+                "\n".join(map(str, record["references"])),
+            )
+        self._run.log({TABLE: self._table, STEP: step})
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        """Runs what talks to W&B; an error of any kind is told once, and ends nothing."""
+        try:
+            action()
+        except Exception as error:
+            self._tell(error, "the training goes on; metrics.jsonl has the numbers")
+
+    def _tell(self, error: Exception, consequence: str) -> None:
+        if consequence not in self._told:
+            self._told.add(consequence)
+            print(f"rlcap: W&B failed ({type(error).__name__}: {error}); {consequence}", flush=True)
+
+
+def _number(value: Any) -> float | None:
+    """A float for the table: None where a caption was not scored."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _open(path: Any) -> Image.Image | None:
+    if not isinstance(path, str | os.PathLike):
+        return None
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError:
+        return None
+
+
+def _thumbnail(picture: Image.Image) -> Image.Image:
+    small = picture.convert("RGB")
+    small.thumbnail(THUMBNAIL)
+    return small
