@@ -30,7 +30,9 @@ def transition_scores(captioner: EncoderDecoder | GridTransformer, output: Any) 
     return model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
 
 
-def as_captions(captioner: EncoderDecoder | GridTransformer, sequences: torch.Tensor, per_picture: int) -> CaptionTokens:
+def as_captions(
+    captioner: EncoderDecoder | GridTransformer, sequences: torch.Tensor, per_picture: int
+) -> CaptionTokens:
     """generate's sequences [B·K, 1 + L], start token first, as CaptionTokens [B, K, L]."""
     eos = captioner.codec.special.eos
     ids = sequences[:, 1:].view(-1, per_picture, sequences.shape[1] - 1)

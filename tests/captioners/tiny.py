@@ -148,16 +148,15 @@ def tiny_grid_transformer(
 
 
 def favour_end(captioner: EncoderDecoder | GridTransformer, amount: float = 4.0) -> None:
-    """Raises the logit of EOS by about `amount`, so that random captions end before the length limit."""
+    """Flattens the distribution and raises the logit of EOS by about `amount`, so that random captions do end."""
     model = captioner._text_model()
     eos = captioner.codec.special.eos
+    gpt2 = model.config.model_type == "gpt2"
+    last_norm = model.transformer.ln_f if gpt2 else model.cls.predictions.transform.LayerNorm
+    direction = (model.lm_head if gpt2 else model.cls.predictions.decoder).weight[eos]
     with torch.no_grad():
-        if model.config.model_type == "gpt2":
-            direction = model.lm_head.weight[eos]
-            model.transformer.ln_f.bias += amount * direction / direction.dot(direction)
-        else:
-            assert model.config.model_type == "bert"
-            model.cls.predictions.decoder.bias[eos] += amount
+        last_norm.weight *= 0.4
+        last_norm.bias += amount * direction / direction.dot(direction)
 
 
 CAPTIONERS = {
