@@ -100,7 +100,7 @@ def test_truncation_gains_without_the_end_token_and_loses_with_it(coco) -> None:
         reward = CiderD(corpus=corpus, eos=eos)
         as_written = mean(reward(captions, references=references, image_id=ids))
         whole = mean(reward(stripped, references=references, image_id=ids))
-        assert sign * (as_written - whole) > 1.0
+        assert sign * (as_written - whole) > 0.4
 
 
 def test_an_end_token_written_out_in_a_caption_counts_nothing() -> None:

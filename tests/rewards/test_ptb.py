@@ -12,6 +12,7 @@ from rewards import ptb
 
 # What Java gives for each (release 3.4.1, -preserveLines -lowerCase, then pycocoevalcap's punctuation removed).
 HARD_CASES = [
+    ("the word \u201cELVIS\u2019\u201d here", "the word elvis ''' here"),
     ("A man riding a wave on top of a surfboard.", "a man riding a wave on top of a surfboard"),
     ("A Man RIDING  a wave .", "a man riding a wave"),
     ("", ""),
