@@ -1,6 +1,6 @@
 """How an objective is averaged: a total and a count, so that a mean can be taken over micro-batches and ranks at once."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch import Tensor
 NORMALIZATIONS = ("token", "sequence")
 
 
-class Total(NamedTuple):
+@dataclass(frozen=True)
+class Total:
     """A sum of losses and the number of things summed; `total / count` is the mean, whatever they were gathered over."""
 
     total: Tensor

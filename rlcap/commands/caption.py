@@ -1,0 +1,115 @@
+"""`rlcap caption`: captions for pictures, a folder of them, a clip, or a split of a caption file, as JSON."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def main(argv: list[str]) -> None:
+    """Captions what the command line names and writes image id -> caption."""
+    arguments = _parser().parse_args(argv)
+    rows = _rows(arguments)
+
+    from functools import partial
+
+    from datasets import Dataset
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    import captioners
+    from captioners.types import GenerationSettings
+    from rlcap.captioning import caption_all
+    from rlcap.data.collate import VisualCollator
+    from rlcap.data.features import FeatureStore
+    from rlcap.data.images import BadImageCounter
+    from rlcap.data.write_features import feature_header, most_frames
+    from rlcap.tracking.run_directory import write_json
+
+    captioner = captioners.load(arguments.captioner).to(arguments.device)
+    dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
+    store = None if arguments.features is None else FeatureStore(arguments.features)
+    if store is not None:
+        store.check(feature_header(captioner, most_frames(dataset)))
+        store.require(dataset["image_id"])
+    loader = DataLoader(
+        dataset,  # type: ignore[arg-type]  # a datasets.Dataset is one to torch
+        batch_size=arguments.batch_size,
+        collate_fn=VisualCollator(captioner.preprocessor, store),
+        num_workers=arguments.workers,
+    )
+    bad = BadImageCounter(len(dataset), arguments.max_bad_images)
+    generation = GenerationSettings(
+        max_new_tokens=arguments.max_new_tokens,
+        num_beams=arguments.num_beams,
+        length_penalty=arguments.length_penalty,
+    )
+    progress = partial(tqdm, desc="captions", unit="batch", disable=arguments.quiet)
+    captions = caption_all(captioner, loader, generation, bad.extend, progress)
+    if arguments.output:
+        write_json(Path(arguments.output), captions)
+        print(f"rlcap: {len(captions)} captions in {arguments.output}")
+    else:
+        for image_id, caption in captions.items():
+            print(f"{image_id}\t{caption}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rlcap caption", description="Captions for pictures and clips, as JSON.")
+    what = parser.add_argument_group("what to caption (one of them)").add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", nargs="+", metavar="FILE", help="pictures")
+    what.add_argument("--folder", metavar="DIR", help="all pictures of a folder")
+    what.add_argument("--clip", nargs="+", metavar="FRAME", help="the frames of one clip, in order, or their folder")
+    what.add_argument("--data", metavar="FILE", help="a caption file (Karpathy JSON, COCO JSON, JSONL)")
+    parser.add_argument("--split", help="with --data: the split to caption")
+    parser.add_argument("--image-folder", metavar="DIR", help="with --data: where its pictures are")
+    parser.add_argument("--features", metavar="DIR", help="with --data: features written by `rlcap features`")
+    parser.add_argument("--captioner", required=True, metavar="DIR|ID", help="the captioner: a directory or hub id")
+    parser.add_argument("--output", metavar="OUT.json", help="default: printed, one a line")
+    parser.add_argument("--num-beams", type=int, default=3, help="1: greedy (default 3)")
+    parser.add_argument("--max-new-tokens", type=int, default=20, help="most tokens a caption (default 20)")
+    parser.add_argument("--length-penalty", type=float, default=1.0, help="beam search's exponent of the length")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures at a time (default 32)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
+    parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _rows(arguments: argparse.Namespace) -> Any:
+    if arguments.data:
+        from rlcap.data import load_captions
+
+        return load_captions(
+            arguments.data,
+            images=arguments.image_folder,
+            split=arguments.split,
+            check_images=arguments.features is None,
+        )
+    if arguments.features:
+        raise ValueError("--features go with --data: they are found by the image ids of a caption file")
+    if arguments.clip:
+        frames = _pictures(Path(arguments.clip[0])) if Path(arguments.clip[0]).is_dir() else arguments.clip
+        return [{"image_id": Path(arguments.clip[0]).stem, "frames": _existing(frames)}]
+    files = _existing(_pictures(Path(arguments.folder)) if arguments.folder else arguments.images)
+    names = [Path(file).name for file in files]
+    ids = names if len(set(names)) == len(names) else files
+    return [{"image_id": image_id, "image": file} for image_id, file in zip(ids, files, strict=True)]
+
+
+def _pictures(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    found = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not found:
+        raise ValueError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))})")
+    return found
+
+
+def _existing(files: list[str]) -> list[str]:
+    for file in files:
+        if not Path(file).is_file():
+            raise ValueError(f"{file}: there is no such picture")
+    return files

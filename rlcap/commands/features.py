@@ -1,0 +1,45 @@
+"""`rlcap features`: the grid features of a frozen vision model, written once, read by training."""
+
+import argparse
+import os
+
+
+def main(argv: list[str]) -> None:
+    """Writes the features of every picture of a caption file; resumes where it was stopped."""
+    parser = argparse.ArgumentParser(prog="rlcap features", description=__doc__)
+    seen_by = parser.add_mutually_exclusive_group(required=True)
+    seen_by.add_argument("--vision", metavar="DIR|ID", help="the vision model of a grid transformer to be made")
+    seen_by.add_argument("--captioner", metavar="DIR|ID", help="a captioner whose vision model is frozen")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="a caption file (Karpathy JSON, COCO JSON, JSONL)"
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder of its pictures; default: beside it")
+    parser.add_argument("--split", help="only the pictures of this split; default: all")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the features (fp16)")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures at a time (default 32)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
+    parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …")
+    arguments = parser.parse_args(argv)
+
+    import captioners
+    from captioners.vision import GridVision
+    from rlcap.data import load_captions
+    from rlcap.data.write_features import write_features
+
+    dataset = load_captions(arguments.data, images=arguments.images, split=arguments.split)
+    if arguments.vision:
+        sees: GridVision | captioners.Captioner = GridVision.from_pretrained(arguments.vision)
+    else:
+        sees = captioners.load(arguments.captioner)
+    store = write_features(
+        sees.to(arguments.device),
+        dataset,
+        arguments.output,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.workers,
+        rank=int(os.environ.get("RANK", "0")),
+        world=int(os.environ.get("WORLD_SIZE", "1")),
+        max_bad_images=arguments.max_bad_images,
+    )
+    print(f"rlcap: features of {len(store)} pictures in {arguments.output}")

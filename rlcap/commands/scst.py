@@ -1,0 +1,27 @@
+"""`rlcap scst`: fine-tuning on rewards."""
+
+from rlcap.recipes import parse
+
+
+def main(argv: list[str]) -> None:
+    """Self-critical sequence training from a recipe and the command line."""
+    from rlcap.training import run
+    from rlcap.training.arguments import CaptionerArguments, DataArguments
+    from rlcap.training.scst import SCSTTrainer
+    from rlcap.training.scst_arguments import SCSTArguments
+
+    data, captioner_arguments, args = parse(argv, "scst", DataArguments, CaptionerArguments, SCSTArguments)
+    train, val = run.load_splits(data, evaluated=args.eval_strategy != "no")
+    captioner = run.load_captioner(captioner_arguments, train, args.seed)
+    features = run.open_features(data, captioner, args.freeze, [train, val])
+    trainer = SCSTTrainer(
+        captioner,
+        args,
+        train,
+        val,
+        reward_functions=run.load_rewards(args, train),
+        features=features,
+        callbacks=run.trackers(args),
+    )
+    described = run.settings_of(data) | run.settings_of(captioner_arguments)
+    print(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")

@@ -1,0 +1,183 @@
+"""The whole way on drawn pictures: cross-entropy, then self-critical training, and what it brought.
+
+It shows that everything works and what a run looks like. Drawn shapes are no evidence of quality.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+from rich.console import Console
+from rich.table import Table
+from transformers import (
+    GPT2Config,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    ViTImageProcessor,
+    set_seed,
+)
+
+import captioners
+import rewards
+from captioners.encoder_decoder import EncoderDecoder
+from captioners.tokenizer import train_tokenizer
+from rlcap.data import load_captions
+from rlcap.data.scenes import make_scenes
+from rlcap.evaluation.metrics import evaluate_captions
+from rlcap.tracking.run_directory import write_json
+from rlcap.training import run
+from rlcap.training.scst import SCSTTrainer
+from rlcap.training.scst_arguments import SCSTArguments
+from rlcap.training.xe import XEArguments, XETrainer
+
+SHOWN = ("cider", "bleu_4", "rep_4_count", "bad_ending_rate", "length", "vocabulary")
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """How much is drawn and trained; the defaults take a few minutes on two cores."""
+
+    output_dir: Path
+    seed: int = 0
+    train_scenes: int = 1000
+    xe_steps: int = 400
+    scst_steps: int = 150
+    report_to: str = "none"
+
+
+def quickstart(settings: QuickstartSettings) -> dict[str, dict[str, float]]:
+    """Draws, trains twice, evaluates on unseen scenes and prints the comparison; returns stage -> metrics."""
+    console = Console()
+    source = make_scenes(settings.output_dir / "scenes", settings.train_scenes, 100, 200, seed=settings.seed)
+    train, val, test = (load_captions(source, split=split) for split in ("train", "val", "test"))
+    console.rule("[bold]1. cross-entropy on the references")
+    xe_dir = _train_xe(settings, train, val)
+    console.rule("[bold]2. SCST: CIDEr-D as the reward, leave-one-out baseline")
+    scst_dir = _train_scst(settings, xe_dir, train, val)
+    console.rule("[bold]3. unseen pictures")
+    predictions, results = {}, {}
+    references = {row["image_id"]: row["references"] for row in test}
+    for stage, folder in (("XE", xe_dir), ("SCST", scst_dir)):
+        predictions[stage] = json.loads((folder / "test.json").read_text(encoding="utf-8"))
+        results[stage] = evaluate_captions(predictions[stage], references, java=False)
+    _show(console, test, predictions, results)
+    write_json(settings.output_dir / "results.json", results)
+    console.print(f"Everything is in {settings.output_dir}: metrics.jsonl, checkpoints, best/ and final/ of both runs.")
+    return results
+
+
+def tiny_captioner(train: datasets.Dataset, seed: int) -> EncoderDecoder:
+    """An untrained ViT + GPT-2 of two million parameters, with a tokenizer of the training captions."""
+    set_seed(seed)
+    tokenizer = train_tokenizer([caption for references in train["references"] for caption in references], 500)
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    width, size = 128, 64
+    vision = ViTConfig(
+        image_size=size,
+        patch_size=8,
+        hidden_size=width,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=4 * width,
+    )
+    decoder = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=32,
+        n_embd=width,
+        n_layer=3,
+        n_head=4,
+        is_decoder=True,
+        add_cross_attention=True,
+        **ids,
+    )
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)
+    config.decoder_start_token_id = tokenizer.bos_token_id
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model = VisionEncoderDecoderModel(config)
+    return EncoderDecoder(model, tokenizer, ViTImageProcessor(size={"height": size, "width": size}))
+
+
+def _train_xe(settings: QuickstartSettings, train: datasets.Dataset, val: datasets.Dataset) -> Path:
+    args = XEArguments(
+        output_dir=str(settings.output_dir / "xe"),
+        seed=settings.seed,
+        per_device_train_batch_size=32,
+        per_device_eval_batch_size=50,
+        max_steps=settings.xe_steps,
+        learning_rate=1e-3,
+        warmup_steps=50,
+        lr_scheduler_type="cosine",
+        dropout_off=True,
+        eval_strategy="steps",
+        eval_steps=settings.xe_steps // 2,
+        save_steps=settings.xe_steps // 2,
+        logging_steps=max(settings.xe_steps // 10, 1),
+        report_to=settings.report_to,
+    )
+    trainer = XETrainer(tiny_captioner(train, settings.seed), args, train, val, callbacks=run.trackers(args))
+    return _run(trainer, "quickstart xe")
+
+
+def _train_scst(settings: QuickstartSettings, xe_dir: Path, train: datasets.Dataset, val: datasets.Dataset) -> Path:
+    args = SCSTArguments(
+        output_dir=str(settings.output_dir / "scst"),
+        seed=settings.seed,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=50,
+        max_steps=settings.scst_steps,
+        learning_rate=1e-4,
+        warmup_steps=10,
+        max_new_tokens=24,
+        eval_max_new_tokens=24,
+        eval_strategy="steps",
+        eval_steps=settings.scst_steps // 2,
+        save_steps=settings.scst_steps // 2,
+        logging_steps=max(settings.scst_steps // 10, 1),
+        report_to=settings.report_to,
+    )
+    corpus = {row["image_id"]: row["references"] for row in train}
+    trainer = SCSTTrainer(
+        captioners.load(xe_dir / "final"),
+        args,
+        train,
+        val,
+        reward_functions=[rewards.load("cider-d", corpus=corpus)],
+        callbacks=run.trackers(args),
+    )
+    return _run(trainer, "quickstart scst")
+
+
+def _run(trainer: XETrainer | SCSTTrainer, command: str) -> Path:
+    folder = run.train(trainer, command, {})
+    test = load_captions(folder.parent / "scenes" / "captions.jsonl", split="test")
+    write_json(folder / "test.json", trainer.caption(test))
+    return folder
+
+
+def _show(
+    console: Console,
+    test: datasets.Dataset,
+    predictions: dict[str, dict[str, str]],
+    results: dict[str, dict[str, float]],
+) -> None:
+    table = Table(title=f"{len(test)} unseen scenes, beam 3")
+    table.add_column("")
+    for name in SHOWN:
+        table.add_column(name, justify="right")
+    for stage, metrics in results.items():
+        table.add_row(stage, *(f"{metrics[name]:.2f}" for name in SHOWN))
+    console.print(table)
+    examples = Table(title="before and after", show_lines=True)
+    for heading in ("picture", "XE", "SCST", "one of the references"):
+        examples.add_column(heading)
+    changed = [row for row in test if predictions["XE"][row["image_id"]] != predictions["SCST"][row["image_id"]]]
+    for row in changed[:4]:
+        name = row["image_id"]
+        examples.add_row(name, predictions["XE"][name], predictions["SCST"][name], row["references"][0])
+    console.print(examples)

@@ -1,0 +1,1 @@
+"""Trainers: transformers.Trainer with what captioning needs."""

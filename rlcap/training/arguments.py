@@ -1,0 +1,173 @@
+"""What a recipe can say: data, captioner, and the settings that every trainer shares."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from rlcap.recipes import check_types
+
+PARTS = ("vision", "connector", "decoder")
+GREATER_IS_BETTER = {"loss": False, "bad_ending_rate": False}
+
+
+def require(condition: bool, key: str, value: object, allowed: str) -> None:
+    """Raises ValueError naming the key, its value and what is allowed, unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{key} is {value!r}; it must be {allowed}")
+
+
+@dataclass
+class DataArguments:
+    """Where the captions and the pictures are."""
+
+    data: str = field(default="", metadata={"help": "Karpathy JSON, COCO captions JSON or JSONL"})
+    images: str | None = field(default=None, metadata={"help": "folder of the pictures; default: beside `data`"})
+    data_format: str = field(default="auto", metadata={"help": "auto, karpathy, coco or jsonl"})
+    features: str | None = field(
+        default=None, metadata={"help": "folder written by `rlcap features`: pictures are then never opened"}
+    )
+    train_split: str = field(default="train", metadata={"help": "the split to train on"})
+    val_split: str = field(default="val", metadata={"help": "the split to evaluate on during training"})
+    val_data: str | None = field(
+        default=None, metadata={"help": "file of the validation captions where it is another one (COCO)"}
+    )
+    val_images: str | None = field(default=None, metadata={"help": "folder of the validation pictures"})
+    max_train_images: int | None = field(default=None, metadata={"help": "train on the first so many pictures"})
+    max_val_images: int | None = field(default=None, metadata={"help": "validate on the first so many pictures"})
+    drop_empty_captions: bool = field(
+        default=False, metadata={"help": "leave empty captions out; otherwise they stop the run"}
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(bool(self.data), "data", self.data, "the path of a caption file (--data captions.json)")
+        for key in ("max_train_images", "max_val_images"):
+            value = getattr(self, key)
+            require(value is None or value > 0, key, value, "1 or more")
+
+
+@dataclass
+class CaptionerArguments:
+    """Which captioner is trained: one that exists, or a new grid transformer on a vision model."""
+
+    captioner: str | None = field(default=None, metadata={"help": "directory or Hugging Face id of a captioner"})
+    vision: str | None = field(
+        default=None, metadata={"help": "directory or id of a vision model: a new grid transformer is made on it"}
+    )
+    d_model: int = field(default=512, metadata={"help": "new grid transformer: width"})
+    encoder_layers: int = field(default=3, metadata={"help": "new grid transformer: encoder layers"})
+    decoder_layers: int = field(default=3, metadata={"help": "new grid transformer: decoder layers"})
+    attention_heads: int = field(default=8, metadata={"help": "new grid transformer: attention heads"})
+    feedforward: int = field(default=2048, metadata={"help": "new grid transformer: width of the feed-forward layers"})
+    dropout: float = field(default=0.1, metadata={"help": "new grid transformer: dropout"})
+    vocabulary_size: int = field(default=5000, metadata={"help": "new grid transformer: tokens of its own tokenizer"})
+    max_frames: int = field(default=1, metadata={"help": "new grid transformer: most frames of a clip; 1 for pictures"})
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(
+            (self.captioner is None) != (self.vision is None),
+            "captioner, vision",
+            (self.captioner, self.vision),
+            "one of the two: a captioner to train on, or a vision model to make a new one for",
+        )
+        for key in ("d_model", "encoder_layers", "decoder_layers", "attention_heads", "feedforward", "max_frames"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "1 or more")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
+
+
+@dataclass
+class CaptionerTrainingArguments(TrainingArguments):
+    """transformers.TrainingArguments, and what every trainer of captioners adds. Defaults that differ are set here."""
+
+    # > Parameters that control which parts of the captioner train
+    freeze: list[str] = field(
+        default_factory=list, metadata={"help": "parts that stay as they are: vision, connector, decoder"}
+    )
+    vision_learning_rate: float | None = field(default=None, metadata={"help": "default: learning_rate"})
+    connector_learning_rate: float | None = field(default=None, metadata={"help": "default: learning_rate"})
+    decoder_learning_rate: float | None = field(default=None, metadata={"help": "default: learning_rate"})
+    dropout_off: bool = field(default=False, metadata={"help": "train without dropout"})
+
+    # > Parameters that control the captions
+    captions_per_image: int | None = field(
+        default=None, metadata={"help": "references drawn a picture and step; default: all of them"}
+    )
+    max_caption_length: int = field(default=30, metadata={"help": "most tokens of a reference, EOS included"})
+    loss_normalization: str = field(default="token", metadata={"help": "token or sequence: what weighs the same"})
+    max_bad_images: float = field(
+        default=0.01, metadata={"help": "share of pictures that may fail to decode before the run stops"}
+    )
+
+    # > Parameters that control evaluation during training
+    eval_num_beams: int = field(default=3, metadata={"help": "beams of the captions that are evaluated; 1: greedy"})
+    eval_max_new_tokens: int = field(default=20, metadata={"help": "most tokens of the captions that are evaluated"})
+    eval_length_penalty: float = field(default=1.0, metadata={"help": "beam search: exponent of the length"})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "stop after so many evaluations in a row without a gain"}
+    )
+    early_stopping_threshold: float = field(default=0.0, metadata={"help": "what counts as a gain"})
+    samples_logged: int = field(default=4, metadata={"help": "pictures whose captions go to the table at every log"})
+
+    # > Defaults of transformers that do not suit captioners
+    output_dir: str | None = field(default=None, metadata={"help": "the run's folder: checkpoints, metrics, best"})
+    logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
+    metric_for_best_model: str | None = field(
+        default="cider", metadata={"help": "validation metric that chooses `best/`: cider, bleu_4, rouge_l …"}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "stays false: rewards read the columns"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "stays false: NaN stops the run"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "complete checkpoints to keep"})
+    dataloader_pin_memory: bool = field(default=False, metadata={"help": "pin batches in memory (GPUs)"})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "stays false: adapters name the parameters their model never uses"}
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(bool(self.output_dir), "output_dir", self.output_dir, "the run's folder (--output_dir runs/NAME)")
+        for part in self.freeze:
+            require(part in PARTS, "freeze", part, f"among {', '.join(PARTS)}")
+        require(set(self.freeze) != set(PARTS), "freeze", self.freeze, "such that something trains")
+        for key in ("eval_num_beams", "eval_max_new_tokens", "max_caption_length", "save_total_limit"):
+            value = getattr(self, key)
+            require(value is None or value > 0, key, value, "1 or more")
+        require(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share between 0 and 1")
+        require(
+            self.captions_per_image is None or self.captions_per_image > 0,
+            "captions_per_image",
+            self.captions_per_image,
+            "1 or more, or nothing for all",
+        )
+        require(
+            self.loss_normalization in ("token", "sequence"),
+            "loss_normalization",
+            self.loss_normalization,
+            "token or sequence",
+        )
+        require(
+            self.label_smoothing_factor == 0,
+            "label_smoothing_factor",
+            self.label_smoothing_factor,
+            "0: the key of `rlcap xe` is label_smoothing",
+        )
+        require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept in `best/`")
+        if self.greater_is_better is None:
+            self.greater_is_better = GREATER_IS_BETTER.get(str(self.metric_for_best_model), True)
+        super().__post_init__()
+        reported = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
+        # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
+        self.trackers = [name for name in reported if name in ("wandb", "tensorboard")]
+        self.report_to = [name for name in reported if name not in self.trackers]
+        # Rotation is ours (a checkpoint counts once it is complete), so transformers' own is told to keep all.
+        self.checkpoints_kept = self.save_total_limit
+        self.save_total_limit = None
+
+    def part_learning_rate(self, part: str) -> float:
+        """The peak learning rate of a part of the captioner."""
+        own = {
+            "vision": self.vision_learning_rate,
+            "connector": self.connector_learning_rate,
+            "decoder": self.decoder_learning_rate,
+        }[part]
+        return self.learning_rate if own is None else own

@@ -1,0 +1,349 @@
+"""The base of all trainers: transformers.Trainer, and what captioning needs, once.
+
+A subclass says what its objective is (`batch_loss`), everything else is here: which parts train at which rate, losses
+normalised over all micro-batches and ranks, evaluation by generating captions, metrics that follow the run, checkpoints
+that are whole or not there, and a resume to the same bits.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback
+
+import captioners
+from captioners.base import Captioner
+from captioners.types import CaptionTokens, GenerationSettings
+from rlcap.captioning import caption_all, to_device
+from rlcap.data.collate import VisualCollator
+from rlcap.data.features import FeatureStore
+from rlcap.data.images import BadImageCounter
+from rlcap.evaluation.metrics import evaluate_captions
+from rlcap.evaluation.samples import sample_measures
+from rlcap.objectives.reduction import Total
+from rlcap.tracking import run_directory
+from rlcap.training import checkpoints
+from rlcap.training.arguments import PARTS, CaptionerTrainingArguments
+from rlcap.training.randomness import generator_of, seed_of
+from rlcap.training.running_means import RunningMeans
+
+Batch = dict[str, Any]
+
+
+class CaptionerTrainer(Trainer):
+    """Trains a captioner by an objective over the scores of K captions a picture.
+
+    captioner      trained in place; `args.freeze` names the parts that stay
+    train_dataset  rows of `rlcap.data.load_captions`; eval_dataset likewise, None trains without evaluation
+    features       grid features written by `rlcap features`; pictures are then not opened
+    keep_images    batches carry the decoded pictures too (rewards that look at them)
+    """
+
+    args: CaptionerTrainingArguments
+
+    def __init__(
+        self,
+        captioner: Captioner,
+        args: CaptionerTrainingArguments,
+        train_dataset: datasets.Dataset,
+        eval_dataset: datasets.Dataset | None = None,
+        *,
+        features: FeatureStore | None = None,
+        keep_images: bool = False,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        captioner.freeze(*args.freeze)
+        captioner.dropout_off = args.dropout_off
+        super().__init__(
+            model=captioner,
+            args=args,
+            data_collator=VisualCollator(captioner.preprocessor, features, keep_images=keep_images),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+        )
+        self.captioner = captioner
+        self.features = features
+        # The loss is normalised here, over all micro-batches and ranks: Trainer must not divide it once more.
+        self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = True
+        self.means = RunningMeans()
+        self.run_dir = Path(str(args.output_dir))
+        self.bad_images = BadImageCounter(len(train_dataset), args.max_bad_images)
+        self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
+        self.last_samples: list[str] = []
+        self._micro_step = 0
+        self._counted = 0.0
+        self._saving_to: Path | None = None
+        self._checked_gradients = False
+
+    # What subclasses say
+
+    def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
+        """The loss of one micro-batch as a sum and what it is to be divided by. `model` is the wrapped captioner."""
+        raise TypeError(f"{type(self).__name__} has no batch_loss")
+
+    # One step
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The objective's sum over the micro-batch, divided by a constant; the true count is divided by in `training_step`."""
+        assert not return_outputs, "evaluation generates captions; it never asks for outputs"
+        self.bad_images.extend(inputs["bad"])
+        if inputs["visual"] is None:  # no picture of this batch could be decoded: a step of nothing, on every parameter
+            return torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
+        batch = {**inputs, "visual": to_device(inputs["visual"], self.captioner.device)}
+        result = self.batch_loss(model, batch)
+        if not torch.isfinite(result.total):
+            names = [row["image_id"] for row in batch["rows"]]
+            raise ValueError(f"the loss is {result.total.item()} at step {self.state.global_step} for pictures {names}")
+        self.means.add("loss", result.total.item(), result.count.item())
+        self._counted += result.count.item()
+        return result.total / self.args.per_device_train_batch_size
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of one micro-batch; dropout is seeded by where the run is."""
+        started = time.perf_counter()
+        torch.manual_seed(self.seed_here("dropout"))
+        self._phase_seconds = 0.0
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            self._finish_gradients(model)
+            self._micro_step = 0
+        else:
+            self._micro_step += 1
+        self.means.add("time/update", time.perf_counter() - started - self._phase_seconds)
+        return loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> int:
+        return 1  # counted by the objective; see compute_loss
+
+    def _finish_gradients(self, model: nn.Module) -> None:
+        """Divides the gradients by what was counted over all micro-batches and ranks, and checks that all are there."""
+        counted = self.accelerator.reduce(torch.tensor(self._counted, device=self.args.device), reduction="sum").item()
+        self._counted = 0.0
+        # Ranks have averaged their gradients, each of which was divided by the constant of compute_loss.
+        scale = self.args.per_device_train_batch_size * self.accelerator.num_processes / max(counted, 1.0)
+        without = []
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+            elif parameter.requires_grad:
+                without.append(name)
+        if without and not self._checked_gradients:
+            raise ValueError(
+                f"{len(without)} parameters should train and got no gradient: {', '.join(without[:10])}; freeze their "
+                "part, or name them in the adapter's unused_parameters"
+            )
+        self._checked_gradients = True
+
+    def seed_here(self, purpose: str) -> int:
+        """A seed from (seed, step, micro-step, rank, purpose) and nothing else."""
+        return seed_of(*self._where(purpose))
+
+    def generator_here(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator seeded by `seed_here`."""
+        return generator_of(device, *self._where(purpose))
+
+    def _where(self, purpose: str) -> tuple[int | str, ...]:
+        return self.args.seed, self.state.global_step, self._micro_step, self.args.process_index, purpose
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times a phase of the step into `time/<name>`; the rest of the step is `time/update`."""
+        started = time.perf_counter()
+        yield
+        if self.captioner.device.type == "cuda":
+            torch.cuda.synchronize(self.captioner.device)
+        seconds = time.perf_counter() - started
+        self._phase_seconds += seconds
+        self.means.add(f"time/{name}", seconds)
+
+    def references_of(self, rows: list[dict[str, Any]]) -> CaptionTokens:
+        """The references of a batch, `captions_per_image` of each picture drawn at random, or all; ragged in K."""
+        wanted = self.args.captions_per_image
+        generator = self.generator_here("captions")
+        chosen = []
+        for row in rows:
+            captions = row["references"]
+            if wanted is not None and wanted < len(captions):
+                order = torch.randperm(len(captions), generator=generator)[:wanted].tolist()
+                captions = [captions[index] for index in order]
+            chosen.append(captions)
+        return self.captioner.tokenize(chosen, max_length=self.args.max_caption_length).to(self.captioner.device)
+
+    # Parts and their learning rates
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW (or `args.optim`) with one group a part and kind: its own learning rate; no decay of norms and biases."""
+        if self.optimizer is None:
+            model = model or self.model
+            decayed = set(self.get_decay_parameter_names(model))
+            part_of = {
+                id(p): part
+                for part, modules in self.captioner.parts().items()
+                for module in modules
+                for p in module.parameters()
+            }
+            groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault((part_of[id(parameter)], name in decayed), []).append(parameter)
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = optimizer_class(
+                [
+                    {
+                        "params": parameters,
+                        "lr": self.args.part_learning_rate(part),
+                        "weight_decay": self.args.weight_decay if decay else 0.0,
+                    }
+                    for (part, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+                ],
+                **settings,
+            )
+        return self.optimizer
+
+    def trainable_table(self) -> list[tuple[str, int, int, str]]:
+        """What trains: (part, parameters, of which train, learning rate) a part."""
+        rows = []
+        for part in PARTS:
+            parameters = {id(p): p for m in self.captioner.parts()[part] for p in m.parameters()}.values()
+            training = sum(p.numel() for p in parameters if p.requires_grad)
+            rate = f"{self.args.part_learning_rate(part):g}" if training else "frozen"
+            rows.append((part, sum(p.numel() for p in parameters), training, rate))
+        return rows
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        eval_dataset: datasets.Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Captions the evaluation split and measures the captions; logged as `eval/<metric>`, and `best/` kept."""
+        dataset: Any = eval_dataset or self.eval_dataset
+        if dataset is None:
+            raise ValueError("evaluation needs a validation split: set val_split, or eval_strategy: no")
+        started = time.perf_counter()
+        captions = self.caption(dataset)
+        references = {row["image_id"]: row["references"] for row in dataset.select_columns(["image_id", "references"])}
+        scored = {name: references[name] for name in captions}
+        metrics = evaluate_captions(captions, scored, java=False)
+        measured = {f"{metric_key_prefix}/{name}": value for name, value in metrics.items()}
+        self.log({**measured, "time/evaluate": time.perf_counter() - started})
+        if self.is_world_process_zero():
+            path = self.run_dir / "captions" / f"{metric_key_prefix}-{self.state.global_step:06d}.json"
+            run_directory.write_json(path, captions)
+        prefixed = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        if metric_key_prefix == "eval":
+            self._keep_best(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, prefixed)
+        return prefixed
+
+    def caption(self, dataset: datasets.Dataset) -> dict[str, str]:
+        """Captions of all pictures of a dataset, image_id -> caption; ranks share the work."""
+        args = self.args
+        shard = dataset.shard(num_shards=args.world_size, index=args.process_index, contiguous=True)
+        loader = DataLoader(
+            shard,
+            batch_size=args.per_device_eval_batch_size,
+            collate_fn=VisualCollator(self.captioner.preprocessor, self.features),
+            num_workers=args.dataloader_num_workers,
+        )
+        counter = BadImageCounter(len(dataset), args.max_bad_images)
+        generation = GenerationSettings(
+            max_new_tokens=args.eval_max_new_tokens,
+            num_beams=args.eval_num_beams,
+            length_penalty=args.eval_length_penalty,
+        )
+        silent = bool(args.disable_tqdm) or not self.is_world_process_zero()
+        progress = partial(tqdm, desc="captions", unit="batch", leave=False, disable=silent)
+        own = caption_all(self.captioner, loader, generation, counter.extend, progress)
+        return dict(gather_object(list(own.items())))
+
+    def _keep_best(self, metrics: dict[str, float]) -> None:
+        """Saves the captioner as `best/` when the chosen metric has gained, and stops the run when it long has not."""
+        name = str(self.args.metric_for_best_model)
+        if name not in metrics:
+            raise ValueError(f"metric_for_best_model is {name!r}; evaluation measures {', '.join(sorted(metrics))}")
+        value, sign = metrics[name], 1 if self.args.greater_is_better else -1
+        best = self.best["value"]
+        if best is None or sign * (value - best) > self.args.early_stopping_threshold:
+            self.best = {"metric": name, "value": value, "step": self.state.global_step, "without_gain": 0}
+            self.save_captioner(self.run_dir / "best")
+        else:
+            self.best["without_gain"] += 1
+            patience = self.args.early_stopping_patience
+            if patience is not None and self.best["without_gain"] >= patience:
+                self.control.should_training_stop = True
+
+    # Logging
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means since the last log over all ranks, and writes the line to `metrics.jsonl` too."""
+        if "loss" in logs:
+            means = self.means.drain(gather_object([self.means.state()]))
+            samples = gather_object(self.last_samples)
+            logs = {**logs, **means, **(sample_measures(samples) if samples else {})}
+        elif "train_runtime" in logs:
+            logs = {"time/train": logs["train_runtime"]}
+        super().log(logs, start_time)
+        if self.is_world_process_zero():
+            run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
+
+    # Checkpoints
+
+    def save_captioner(self, directory: Path) -> None:
+        """Writes the captioner into a folder that appears whole or not at all; plain Hugging Face layout."""
+        if self.args.should_save:
+            with checkpoints.whole_directory(directory) as unfinished:
+                self.captioner.save_pretrained(unfinished)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        self.captioner.save_pretrained(str(output_dir))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._saving_to or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """transformers' checkpoint and ours beside it, renamed into place once everything is written."""
+        name = f"{checkpoints.PREFIX}{self.state.global_step}"
+        self._saving_to = self.run_dir / f"saving{checkpoints.UNFINISHED}"
+        written = self._saving_to / name
+        try:
+            super()._save_checkpoint(model, trial)
+            state = {"best": self.best, "means": self.means.state(), "bad_images": list(self.bad_images.bad.items())}
+            run_directory.write_json(written / f"rlcap_state_{self.args.process_index}.json", state)
+            self.accelerator.wait_for_everyone()
+        finally:
+            self._saving_to = None
+        if self.args.should_save:
+            checkpoints.publish(written, self.run_dir / name)
+            checkpoints.rotate(self.run_dir, self.args.checkpoints_kept)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Puts back the weights, and what a checkpoint keeps beside them; later lines of `metrics.jsonl` are dropped."""
+        saved = captioners.load(resume_from_checkpoint)
+        self.captioner.load_state_dict(saved.state_dict())
+        path = Path(resume_from_checkpoint) / f"rlcap_state_{self.args.process_index}.json"
+        state = json.loads(path.read_text(encoding="utf-8"))
+        self.best = state["best"]
+        self.means.restore(state["means"])
+        self.bad_images.extend(state["bad_images"], warn=False)
+        if self.is_world_process_zero():
+            step = int(Path(resume_from_checkpoint).name.removeprefix(checkpoints.PREFIX))
+            run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", step)

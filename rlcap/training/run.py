@@ -1,0 +1,168 @@
+"""From a recipe to a finished run: data, captioner, trainer, resume, and the folder that is left behind."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import TrainerCallback, set_seed
+
+import captioners
+import rewards
+from captioners.base import Captioner
+from captioners.grid_transformer import GridTransformer, GridTransformerConfig
+from rewards import Reward
+from rlcap.data import load_captions, require_references
+from rlcap.data.features import FeatureStore
+from rlcap.data.write_features import feature_header, most_frames
+from rlcap.tracking import run_directory
+from rlcap.training import checkpoints
+from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments
+from rlcap.training.captioner_trainer import CaptionerTrainer
+from rlcap.training.scst_arguments import SCSTArguments
+
+# What may differ between a run and the command that goes on with it: how long, how it is watched, where it runs.
+MAY_CHANGE = {
+    *("num_train_epochs", "max_steps", "early_stopping_patience", "early_stopping_threshold"),
+    *("report_to", "run_name", "disable_tqdm", "log_level", "samples_logged", "save_total_limit"),
+    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
+}
+
+
+def load_splits(data: DataArguments, evaluated: bool) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """The training rows, all with references, and the validation rows where the run is evaluated."""
+    options: dict[str, Any] = {
+        "format": data.data_format,
+        "check_images": data.features is None,
+        "drop_empty": data.drop_empty_captions,
+    }
+    train = load_captions(data.data, images=data.images, split=data.train_split, **options)
+    train = _first(train, data.max_train_images)
+    require_references(train)
+    if not evaluated:
+        return train, None
+    source, images = data.val_data or data.data, data.val_images or (None if data.val_data else data.images)
+    val = _first(load_captions(source, images=images, split=data.val_split, **options), data.max_val_images)
+    require_references(val)
+    return train, val
+
+
+def _first(dataset: datasets.Dataset, count: int | None) -> datasets.Dataset:
+    return dataset if count is None else dataset.select(range(min(count, len(dataset))))
+
+
+def open_features(
+    data: DataArguments, captioner: Captioner, freeze: list[str], used: list[datasets.Dataset | None]
+) -> FeatureStore | None:
+    """The grid features the recipe names; ValueError where they are another model's or pictures are missing."""
+    if data.features is None:
+        return None
+    if "vision" not in freeze:
+        raise ValueError("features are of a vision model that does not change: add vision to freeze (--freeze vision)")
+    store = FeatureStore(data.features)
+    datasets_used = [dataset for dataset in used if dataset is not None]
+    store.check(feature_header(captioner, max(map(most_frames, datasets_used))))
+    for dataset in datasets_used:
+        store.require(dataset["image_id"])
+    return store
+
+
+def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset, seed: int) -> Captioner:
+    """The captioner the recipe names, or a new grid transformer on its vision model, initialised from the seed."""
+    if arguments.captioner is not None:
+        return captioners.load(arguments.captioner)
+    set_seed(seed)
+    config = GridTransformerConfig(
+        d_model=arguments.d_model,
+        encoder_layers=arguments.encoder_layers,
+        decoder_layers=arguments.decoder_layers,
+        heads=arguments.attention_heads,
+        ffn=arguments.feedforward,
+        dropout=arguments.dropout,
+        vocab_size=arguments.vocabulary_size,
+        max_frames=arguments.max_frames,
+    )
+    captions = [caption for references in train["references"] for caption in references]
+    return GridTransformer.create(str(arguments.vision), captions, config)
+
+
+def load_rewards(args: SCSTArguments, train: datasets.Dataset) -> list[Reward]:
+    """The recipe's rewards; those that take their statistics from a corpus get the training references."""
+    corpus = {row["image_id"]: row["references"] for row in train.select_columns(["image_id", "references"])}
+    options = args.reward_options or {}
+    assert isinstance(options, dict)
+    return [rewards.load(name, corpus=corpus, **options.get(name, {})) for name in args.rewards]
+
+
+def trackers(args: CaptionerTrainingArguments) -> list[TrainerCallback]:
+    """The callbacks that `report_to` asks for, with our names for the scalars."""
+    callbacks: list[TrainerCallback] = []
+    if "wandb" in args.trackers:
+        from rlcap.tracking.wandb_callback import WandbCallback
+
+        callbacks.append(WandbCallback(Path(str(args.output_dir))))
+    if "tensorboard" in args.trackers:
+        from rlcap.tracking.tensorboard_callback import TensorBoardCallback
+
+        callbacks.append(TensorBoardCallback(Path(str(args.output_dir))))
+    return callbacks
+
+
+def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) -> Path:
+    """Trains, or goes on from the last complete checkpoint, and leaves `final/` in the run's folder, which it returns.
+
+    `described`: what determines the run beside its arguments (data, captioner, rewards), for `run.json`.
+    Raises ValueError where the folder holds a run with other settings.
+    """
+    args, run_dir = trainer.args, trainer.run_dir
+    settings = {**described, **settings_of(args)}
+    if trainer.is_world_process_zero():
+        _refuse_another_run(run_dir, settings)
+        run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
+        print_parts(trainer)
+    resume = args.resume_from_checkpoint or checkpoints.last_complete(run_dir)
+    if resume is not None:
+        print(f"rlcap: going on from {resume}", flush=True)
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    trainer.save_captioner(run_dir / "final")
+    return run_dir
+
+
+def settings_of(arguments: Any) -> dict[str, Any]:
+    """The keys of a recipe as they were set, without what transformers derives of them."""
+    kept = {}
+    for field in fields(arguments):
+        value = getattr(arguments, field.name)
+        if field.init and isinstance(value, str | int | float | bool | list | dict | type(None)):
+            kept[field.name] = value
+    return kept
+
+
+def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
+    previous = run_directory.read_run(run_dir)
+    if previous is None or not checkpoints.checkpoints(run_dir):
+        return
+    before = previous["settings"]
+    changed = [
+        f"{key}: {before.get(key)!r} there, {value!r} now"
+        for key, value in settings.items()
+        if key not in MAY_CHANGE and before.get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"{run_dir} holds checkpoints of a run with other settings ({'; '.join(changed)}). Choose another "
+            "output_dir, give the same settings to go on, or remove the folder"
+        )
+
+
+def print_parts(trainer: CaptionerTrainer) -> None:
+    """The table of what trains, before the first step."""
+    print(f"{'part':<10} {'parameters':>12} {'training':>12}  learning rate")
+    for part, parameters, training, rate in trainer.trainable_table():
+        print(f"{part:<10} {parameters:>12,} {training:>12,}  {rate}")
+    unused = sorted(trainer.captioner.unused_parameters())
+    if unused:
+        print(f"never used by this model, and frozen: {', '.join(unused)}")
+    threads = torch.get_num_threads()
+    print(f"device {trainer.args.device}, {trainer.args.world_size} process(es), {threads} threads", flush=True)

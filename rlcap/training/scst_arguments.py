@@ -1,0 +1,101 @@
+"""The keys of `rlcap scst`."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlcap.objectives.advantages import BASELINES
+from rlcap.training.arguments import CaptionerTrainingArguments, require
+
+AGGREGATIONS = ("sum", "group_normalized")
+
+
+@dataclass
+class SCSTArguments(CaptionerTrainingArguments):
+    """The keys of `rlcap scst`."""
+
+    # > Parameters of sampling. What is sampled is what is scored: temperature enters the gradient too.
+    num_samples: int = field(default=5, metadata={"help": "captions sampled a picture (beams with beam_mean)"})
+    temperature: float = field(default=1.0, metadata={"help": "of sampling, and of the probabilities that are trained"})
+    top_k: int = field(default=0, metadata={"help": "sample among the k likeliest tokens; biased; 0: off"})
+    top_p: float = field(default=1.0, metadata={"help": "sample among the likeliest tokens of mass p; biased; 1: off"})
+    max_new_tokens: int = field(default=20, metadata={"help": "most tokens of a sampled caption, EOS included"})
+
+    # > Parameters of the rewards
+    rewards: list[str] = field(
+        default_factory=lambda: ["cider-d"], metadata={"help": "names of rewards, or package.module:function"}
+    )
+    reward_weights: list[float] | None = field(default=None, metadata={"help": "one a reward; default: 1 each"})
+    reward_options: dict | str | None = field(
+        default=None, metadata={"help": "name -> options of a reward (on the command line: JSON)"}
+    )
+    reward_aggregation: str = field(
+        default="sum", metadata={"help": "sum, or group_normalized: each reward normalised in its group first (GDPO)"}
+    )
+
+    # > Parameters of the objective
+    baseline: str = field(default="leave_one_out", metadata={"help": "greedy, leave_one_out, group or beam_mean"})
+    scale_rewards: bool = field(default=False, metadata={"help": "divide advantages by the group's std (GRPO)"})
+    advantage_clip: float | None = field(default=None, metadata={"help": "clip advantages to plus and minus this"})
+    kl_beta: float = field(default=0.0, metadata={"help": "weight of the KL to the captioner as it was at the start"})
+    xe_weight: float = field(default=0.0, metadata={"help": "weight of cross-entropy on the references"})
+
+    # > Defaults that differ from cross-entropy
+    dropout_off: bool = field(default=True, metadata={"help": "what is sampled is what is scored: without dropout"})
+    learning_rate: float = field(default=5e-6, metadata={"help": "peak learning rate"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.baseline in BASELINES, "baseline", self.baseline, f"one of {', '.join(BASELINES)}")
+        least = 1 if self.baseline == "greedy" else 2
+        require(
+            self.num_samples >= least, "num_samples", self.num_samples, f"{least} or more with baseline {self.baseline}"
+        )
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
+        require(self.max_new_tokens > 0, "max_new_tokens", self.max_new_tokens, "1 or more")
+        require(bool(self.rewards), "rewards", self.rewards, "at least one reward")
+        weights = self.reward_weights
+        require(
+            weights is None or len(weights) == len(self.rewards),
+            "reward_weights",
+            weights,
+            f"one number a reward; there are {len(self.rewards)} rewards",
+        )
+        if isinstance(self.reward_options, str):
+            self.reward_options = _parse_options(self.reward_options)
+        options = self.reward_options or {}
+        require(
+            all(isinstance(value, dict) for value in options.values()),
+            "reward_options",
+            options,
+            "the name of a reward, and under it its options",
+        )
+        unknown = set(options) - set(self.rewards)
+        require(not unknown, "reward_options", sorted(unknown), f"among the rewards {self.rewards}")
+        require(
+            self.reward_aggregation in AGGREGATIONS,
+            "reward_aggregation",
+            self.reward_aggregation,
+            " or ".join(AGGREGATIONS),
+        )
+        require(
+            not (self.reward_aggregation == "group_normalized" and self.baseline == "greedy"),
+            "baseline",
+            self.baseline,
+            "leave_one_out, group or beam_mean with reward_aggregation group_normalized",
+        )
+        require(self.kl_beta >= 0, "kl_beta", self.kl_beta, "0 or more")
+        require(self.xe_weight >= 0, "xe_weight", self.xe_weight, "0 or more")
+        if self.advantage_clip is not None:
+            require(self.advantage_clip > 0, "advantage_clip", self.advantage_clip, "above 0")
+
+
+def _parse_options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"reward_options is no JSON ({error}): {text!r}") from error
+    require(isinstance(options, dict), "reward_options", options, 'a JSON object, {"cider-d": {"eos": false}}')
+    return options
