@@ -1,14 +1,15 @@
 """Grammar measures: captions that break off, and captions in which Harper, an offline checker, finds an error.
 
-Harper reports everything that an editor would underline. On human captions most of it is no grammar error: of 8,000
-references each of Flickr8k and COCO val2017, 11 % have a lint of any kind, nearly all of it spelling ("grey",
+Harper reports everything that an editor would underline. On human captions most of it is no grammar error: of 4,000
+references each of Flickr8k and COCO val2017, 8 % and 12 % have a lint of any kind, nearly all of it spelling ("grey",
 "racquet"), compounds ("blue jacket" -> "bluejacket"), typing and style (Oxford comma). So `harper_error_rate`
   - sets the sentence first (capital, final period, no space before a comma or a clitic): tokenised lower-case captions
     and typed ones are judged alike;
   - counts only the kinds of COUNTED_KINDS and the rules of COUNTED_RULES, without those of FALSE_ALARMS.
 What is left finds "a a", "an man", "is are", "they is"; it does not find "two man", "a dogs", "a man ride", nor broken
-endings (those are `bad_ending_rate`): a weak signal, one among others. The rate on human references is in
-docs/results.md; a caption set below it is not better grammar than a human's.
+endings (those are `bad_ending_rate`): a weak signal, one among others. With harper-py 0.2.0 it is 0.35 % on the 40,450
+references of Flickr8k and 1.19 % on the 25,014 of COCO val2017 (nearly all of them true errors: "a orange", "it's
+face"), and 0.12 % on M2 Transformer's captions of the COCO test pictures.
 """
 
 import re

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -65,13 +66,18 @@ def evaluate_captions(
     training_captions: Iterable[str] | None = None,
     metrics: Iterable[str] | None = None,
 ) -> dict[str, float]:
-    """The metrics of `score_captions` alone; its notes go to the log."""
+    """The metrics of `score_captions` alone; each of its notes goes to the log once a process."""
     evaluation = score_captions(
         predictions, references, java=java, training_captions=training_captions, metrics=metrics
     )
     for note in evaluation.notes:
-        logger.warning(note)
+        _warn_once(note)
     return evaluation.metrics
+
+
+@cache
+def _warn_once(note: str) -> None:
+    logger.warning(note)
 
 
 def score_captions(
@@ -85,7 +91,7 @@ def score_captions(
     """Scores one caption a picture against its references (plain text on both sides, at least one reference each).
 
     `metrics` names keys of METRICS or families of FAMILIES; None is every one that can be computed here. `java`: "auto"
-    leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without.
+    leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without, unsaid.
     `novel_share` needs `training_captions`. An empty caption is scored as such. CIDEr's document frequencies come from
     the references given, so scores of different sets are not comparable.
 
@@ -215,5 +221,6 @@ def _chosen(
         impossible["novel_share"] = "no training captions were given"
     for key in named & impossible.keys():
         raise ValueError(f"{key} cannot be computed: {impossible[key]}")
-    left_out = [f"{key} is not among the results: {why}" for key, why in impossible.items() if key in keys]
-    return keys - impossible.keys(), left_out
+    own_choice = {"novel_share"} | ({"meteor", "spice"} if use_java is False else set())
+    left_out = [key for key in impossible if key in keys and key not in own_choice]
+    return keys - impossible.keys(), [f"{key} is not among the results: {impossible[key]}" for key in left_out]

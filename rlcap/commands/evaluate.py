@@ -1,0 +1,143 @@
+"""`rlcap evaluate`: captions against references, as a table and a JSON file."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlcap.evaluation import Evaluation
+
+HELP = "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity"
+
+
+def main(argv: list[str]) -> None:
+    """Scores the captions that the command line names, prints a table and writes the JSON file."""
+    arguments = _parser().parse_args(argv)
+
+    from rlcap.evaluation import score_captions
+    from rlcap.evaluation.files import read_predictions, read_references, read_training_captions
+    from rlcap.tracking.run_directory import library_versions, write_json
+
+    predictions = read_predictions(Path(arguments.predictions))
+    references = read_references(Path(arguments.references), arguments.split)
+    training = None
+    if arguments.train_captions:
+        training = read_training_captions(Path(arguments.train_captions), arguments.train_split)
+    notes: list[str] = []
+    counts = {"predictions": len(predictions), "references": len(references)}
+    if arguments.allow_missing:
+        predictions, references, notes = _common(predictions, references)
+    elif predictions.keys() != references.keys():
+        _refuse(predictions, references)
+    evaluation = score_captions(
+        predictions,
+        references,
+        java=False if arguments.no_java else "auto",
+        training_captions=training,
+        metrics=arguments.metrics,
+    )
+    evaluation.notes[:0] = notes
+    _print(evaluation)
+    if arguments.output:
+        result: dict[str, Any] = {
+            **evaluation.metrics,
+            "counts": {**counts, "scored": len(predictions)},
+            "notes": evaluation.notes,
+            "settings": vars(arguments),
+            "versions": library_versions(),
+        }
+        if arguments.per_caption:
+            result["per_caption"] = {
+                key: {"caption": predictions[key], **values} for key, values in evaluation.per_caption.items()
+            }
+        write_json(Path(arguments.output), result)
+        print(f"rlcap: written to {arguments.output}")
+
+
+def _common(
+    predictions: dict[str, str], references: dict[str, list[str]]
+) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
+    """Both sides cut to the pictures that have a caption and references, and a note on those left out."""
+    from rlcap.evaluation.metrics import describe_ids
+
+    scored = [key for key in predictions if references.get(key)]
+    if not scored:
+        raise ValueError(
+            f"no picture has both a caption and references: the predictions begin with {list(predictions)[:3]}, the "
+            f"references with {list(references)[:3]}"
+        )
+    notes = [
+        f"left out: {describe_ids(left)} {why}"
+        for why, left in (
+            ("without references", [key for key in predictions if not references.get(key)]),
+            ("without a prediction", [key for key in references if key not in predictions]),
+        )
+        if left
+    ]
+    return {key: predictions[key] for key in scored}, {key: references[key] for key in scored}, notes
+
+
+def _refuse(predictions: dict[str, str], references: dict[str, list[str]]) -> None:
+    from rlcap.evaluation.metrics import describe_ids
+
+    unknown = [key for key in predictions if key not in references]
+    missing = [key for key in references if key not in predictions]
+    raise ValueError(
+        f"predictions and references are of different pictures: {describe_ids(unknown)} without references, "
+        f"{describe_ids(missing)} without a prediction. Name the split of the references (--split test), or score "
+        "the pictures that have both (--allow-missing)"
+    )
+
+
+def _print(evaluation: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rlcap.evaluation import METRICS
+
+    table = Table(show_edge=False)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("what it is")
+    for key, value in evaluation.metrics.items():
+        whole = key in ("vocabulary", "captions")
+        digits = 4 if key.startswith(("distinct_", "rep_")) else 2
+        table.add_row(key, f"{value:,.0f}" if whole else f"{value:.{digits}f}", METRICS[key])
+    console = Console()
+    console.print(table)
+    for note in evaluation.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from rlcap.evaluation.metrics import FAMILIES
+
+    parser = argparse.ArgumentParser(
+        prog="rlcap evaluate",
+        description="Scores one caption a picture against its references. Captions are PTB-tokenised as "
+        "pycocoevalcap does it; METEOR needs Java, which `pip install 'rlcap[coco]'` brings.",
+        epilog="families of metrics: " + "; ".join(f"{name}: {', '.join(keys)}" for name, keys in FAMILIES.items()),
+    )
+    parser.add_argument(
+        "--predictions",
+        required=True,
+        metavar="FILE",
+        help="JSON id -> caption, a COCO results list, or JSON lines with image_id and caption",
+    )
+    parser.add_argument(
+        "--references",
+        required=True,
+        metavar="FILE",
+        help="JSON id -> list of captions, JSON lines, a COCO captions file or a Karpathy file (no pictures needed)",
+    )
+    parser.add_argument("--split", help="the split of the references, in files that have splits")
+    parser.add_argument("--output", metavar="OUT.json", help="where the results go beside the table")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="families or keys; default: all that can be")
+    parser.add_argument(
+        "--train-captions", metavar="FILE", help="for novel_share: a references file, or .txt with one caption a line"
+    )
+    parser.add_argument("--train-split", default="train", help="its split, in files that have splits (default train)")
+    parser.add_argument("--no-java", action="store_true", help="leave out METEOR and SPICE, which need Java")
+    parser.add_argument("--allow-missing", action="store_true", help="score only the pictures that both sides have")
+    parser.add_argument("--per-caption", action="store_true", help="write each caption's own scores too")
+    return parser

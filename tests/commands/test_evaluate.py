@@ -1,0 +1,81 @@
+"""`rlcap evaluate` from files to the table and the JSON file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlcap.cli import main as rlcap
+from rlcap.commands.evaluate import main
+
+pytest.importorskip("pycocoevalcap", reason="the COCO metrics are optional: pip install 'rlcap[coco]'")
+
+PREDICTIONS = {"1": "A dog runs on grass.", "2": "a red bus on a"}
+REFERENCES = {"1": ["A dog runs on the grass.", "a brown dog runs"], "2": ["A red bus on a street."]}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    (tmp_path / "p.json").write_text(json.dumps(PREDICTIONS))
+    (tmp_path / "r.json").write_text(json.dumps(REFERENCES))
+    return ["--predictions", str(tmp_path / "p.json"), "--references", str(tmp_path / "r.json"), "--no-java"]
+
+
+def test_table_and_file(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.txt").write_text("a dog runs on grass\n")
+    main(
+        [*files, "--output", str(tmp_path / "o.json"), "--train-captions", str(tmp_path / "train.txt"), "--per-caption"]
+    )
+    out = capsys.readouterr().out
+    assert "bad_ending_rate" in out
+    assert "50.00" in out
+    result = json.loads((tmp_path / "o.json").read_text())
+    assert result["bad_ending_rate"] == 50
+    assert result["novel_share"] == 50
+    assert result["captions"] == 2
+    assert 0 < result["bleu_4"] < 100
+    assert result["counts"] == {"predictions": 2, "references": 2, "scored": 2}
+    assert result["settings"]["no_java"] is True
+    assert result["versions"]["pycocoevalcap"]
+    assert result["per_caption"]["2"]["caption"] == "a red bus on a"
+    assert result["per_caption"]["2"]["bad_ending"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.json", "p.json", "r.json", "train.txt"]
+
+
+def test_other_pictures_are_refused_unless_allowed(files: list[str], tmp_path: Path, capsys) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({**PREDICTIONS, "9": "a cat"}))
+    (tmp_path / "r.json").write_text(json.dumps({**REFERENCES, "5": ["a cow"], "6": ["a hen"]}))
+    with pytest.raises(SystemExit) as stopped:
+        rlcap(["evaluate", *files])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "1 picture (9) without references, 2 pictures (5, 6) without a prediction" in error
+    assert "--allow-missing" in error
+    main([*files, "--allow-missing", "--metrics", "diversity", "--output", str(tmp_path / "o.json")])
+    result = json.loads((tmp_path / "o.json").read_text())
+    assert result["captions"] == 2
+    assert any("left out: 1 picture (9) without references" in note for note in result["notes"])
+    assert "cider" not in result
+
+
+def test_nothing_in_common(files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"x": ["a"]}))
+    with pytest.raises(ValueError, match="no picture has both"):
+        main([*files, "--allow-missing"])
+
+
+def test_flickr8k_references_without_their_pictures(shared: Path, tmp_path: Path) -> None:
+    """The first reference of each test picture against all five: every n-gram of it is there."""
+    karpathy = shared / "data/flickr8k/dataset_flickr8k.json"
+    images = [image for image in json.loads(karpathy.read_text())["images"] if image["split"] == "test"]
+    captions = {image["filename"].removesuffix(".jpg"): image["sentences"][0]["raw"] for image in images}
+    (tmp_path / "p.json").write_text(json.dumps(captions))
+    output = tmp_path / "o.json"
+    given = ["--predictions", str(tmp_path / "p.json"), "--references", str(karpathy), "--split", "test"]
+    wanted = ["--metrics", "bleu", "bad_ending", "novel", "--train-captions", str(karpathy)]
+    main([*given, *wanted, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert result["captions"] == 1000
+    assert result["bleu_4"] == pytest.approx(100, abs=1e-4)
+    assert result["bad_ending_rate"] < 1
+    assert 90 < result["novel_share"] < 100
