@@ -8,7 +8,7 @@ import re
 import string
 from functools import lru_cache
 
-from rewards.ptb_rules import ALNUM, CASED_ABBREVIATIONS, CLOSING_ABBREVIATIONS, MARK_RULES, TITLES, WORD_RULES
+from rewards.ptb_rules import ABBREVIATIONS, ALNUM, CASED_ABBREVIATIONS, MARK_RULES, WORD_RULES
 
 VERSION = "ptb-3.4.1-python-1"  # recorded with scores: what a caption's tokens are
 
@@ -16,9 +16,7 @@ VERSION = "ptb-3.4.1-python-1"  # recorded with scores: what a caption's tokens 
 _PLAIN = re.compile(r"[A-Za-z]+(?: +[A-Za-z]+)*( *)(\.?) *")
 # ... unless one of these words is among them, or the period belongs to an abbreviation.
 _SPLIT_WORDS = frozenset(["cannot", "gonna", "gotta", "lemme", "gimme", "wanna"])
-_ABBREVIATIONS = frozenset(
-    word.lower() for word in (*CLOSING_ABBREVIATIONS, *TITLES, *CASED_ABBREVIATIONS, *string.ascii_lowercase)
-)
+_WITH_PERIOD = frozenset(word.lower() for word in (*ABBREVIATIONS, *CASED_ABBREVIATIONS, *string.ascii_lowercase))
 
 _PLAIN_WORD = re.compile(r"[A-Za-z]+(?=[ \n]|, )")  # between spaces a word is a token, whatever else the caption holds
 _WORD_START = re.compile(ALNUM)
@@ -41,7 +39,7 @@ def _tokens(caption: str) -> tuple[str, ...]:
     if plain:
         tokens = caption.lower().replace(".", " ").split()
         period_on_word = plain[2] and not plain[1]
-        if _SPLIT_WORDS.isdisjoint(tokens) and not (period_on_word and tokens[-1] in _ABBREVIATIONS):
+        if _SPLIT_WORDS.isdisjoint(tokens) and not (period_on_word and tokens[-1] in _WITH_PERIOD):
             return tuple(tokens)
     return tuple(_scan(caption))
 
