@@ -1,5 +1,6 @@
 """The captioner: one visual input and K captions to per-token scores [B, K, L], whatever the model inside."""
 
+import logging
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -17,13 +18,16 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from captioners.beam import beam_search
-from captioners.decoders import TextDecoder
+from captioners.decoders import LAYERS_WITH_DROPOUT, TextDecoder
+from captioners.frames import frame_features
 from captioners.layout import Layout, PackedLayout, RowsLayout, scored
 from captioners.preprocess import Preprocessor, Visual
 from captioners.sampling import Choice, generate, most_likely, sampled
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
 from captioners.text import CaptionCodec
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("vision", "connector", "decoder")
 PACKED_TOKENS = 512
@@ -92,17 +96,7 @@ class Captioner(nn.Module, ABC):
 
     def features(self, visual: dict[str, Tensor]) -> Tensor:
         """The vision tower alone: [B, F, N, Dv], F = 1 for pictures, zeros where a clip has no frame."""
-        pixels = visual["pixel_values"].to(self.dtype)
-        if pixels.ndim == 4:
-            pixels = pixels[:, None]
-        frame_mask = visual.get("frame_mask")
-        shape = pixels.shape[:2]
-        if frame_mask is None:
-            return self._vision_states(pixels.flatten(0, 1)).unflatten(0, shape)
-        states = self._vision_states(pixels[frame_mask])
-        padded = states.new_zeros(*shape, *states.shape[1:])
-        padded[frame_mask] = states
-        return padded
+        return frame_features(self._vision_states, visual, self.dtype)
 
     def encode(self, visual: dict[str, Tensor]) -> VisualContext:
         """What the decoder attends to, from "pixel_values" or from "features" [B, F, N, Dv], for which no vision runs.
@@ -257,6 +251,7 @@ class Captioner(nn.Module, ABC):
     @dropout_off.setter
     def dropout_off(self, off: bool) -> None:
         self._dropout_off = off
+        self._warn_of_kept_activations()
         self.train(self.training)
 
     def freeze(self, *parts: str) -> None:
@@ -294,9 +289,17 @@ class Captioner(nn.Module, ABC):
 
     def _switch_dropout_off(self) -> None:
         for module in self.modules():
-            # A layer that is computed again in backward only does so in train mode; its dropout is in its children.
-            recomputed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+            # A layer is computed again in backward only in train mode, which is safe where its children do the dropout.
+            recomputed = _checkpoints(module) and not isinstance(module, LAYERS_WITH_DROPOUT)
             module.training = module is self or (module.training and recomputed)
+
+    def _warn_of_kept_activations(self) -> None:
+        if self._dropout_off and any(_checkpoints(m) and isinstance(m, LAYERS_WITH_DROPOUT) for m in self.modules()):
+            logger.warning(
+                "the decoder keeps its activations in spite of gradient checkpointing: layers of %s cannot be computed "
+                "again with dropout off",
+                self._text_model().config.model_type,
+            )
 
     def unused_parameters(self) -> set[str]:
         """Names of parameters that no output depends on (poolers, mask tokens): traced with one blank picture."""
@@ -322,6 +325,8 @@ class Captioner(nn.Module, ABC):
         for model in self._inner_models():
             if model.supports_gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
+        self._warn_of_kept_activations()
+        self.train(self.training)
 
     def gradient_checkpointing_disable(self) -> None:
         """Keeps all activations again."""
@@ -353,6 +358,10 @@ class Captioner(nn.Module, ABC):
 def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
     for module in modules:
         yield from module.parameters()
+
+
+def _checkpoints(module: nn.Module) -> bool:
+    return isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
 
 
 def _spread(values: Tensor, where: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers.models.bart.modeling_bart import BartDecoderLayer
+from transformers.models.mbart.modeling_mbart import MBartDecoderLayer
+from transformers.models.trocr.modeling_trocr import TrOCRDecoderLayer
 
 from captioners.types import VisualContext
 
@@ -62,6 +65,9 @@ _TROCR = Family(
     first_position=lambda config: 0,
     limit=lambda config: config.max_position_embeddings,
 )
+LAYERS_WITH_DROPOUT = (BartDecoderLayer, MBartDecoderLayer, TrOCRDecoderLayer)
+"""Layers whose own forward applies dropout in train mode, where others leave it to their children."""
+
 FAMILIES = {
     "gpt2": _GPT2,
     "bert": _BERT,

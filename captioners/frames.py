@@ -1,4 +1,9 @@
-"""Frame order: a learned embedding per frame that starts at zero, so that a picture checkpoint is unchanged."""
+"""Frames: the vision tower over each, and their order as a learned embedding.
+
+The embedding starts at zero, so that a picture checkpoint is unchanged.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +30,24 @@ class TemporalEmbedding(nn.Module):
             is_clip = (frame_mask.sum(dim=1) > 1).to(states.dtype)[:, None, None, None]
         # Multiplied by zero rather than left out for pictures: DDP wants a gradient for it on every rank.
         return states + self.weight[:num_frames, None] * is_clip
+
+
+def frame_features(run: Callable[[Tensor], Tensor], visual: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+    """Features [B, F, N, Dv] of "pixel_values" [B, 3, H, W] (F = 1) or [B, F, 3, H, W], by `run` on [M, 3, H, W].
+
+    Where "frame_mask" [B, F] says that a clip has no such frame nothing is run, and zeros stand.
+    """
+    pixels = visual["pixel_values"].to(dtype)
+    if pixels.ndim == 4:
+        pixels = pixels[:, None]
+    shape = pixels.shape[:2]
+    frame_mask = visual.get("frame_mask")
+    if frame_mask is None:
+        return run(pixels.flatten(0, 1)).unflatten(0, shape)
+    states = run(pixels[frame_mask])
+    padded = states.new_zeros(*shape, *states.shape[1:])
+    padded[frame_mask] = states
+    return padded
 
 
 def extended(weight: Tensor, max_frames: int) -> Tensor:

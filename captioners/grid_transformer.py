@@ -6,16 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
-    AutoModel,
     BaseImageProcessor,
     BertConfig,
-    CLIPVisionModel,
     EncoderDecoderConfig,
     EncoderDecoderModel,
     GPT2Config,
@@ -23,7 +19,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    SiglipVisionModel,
 )
 
 from captioners.base import Captioner
@@ -32,6 +27,7 @@ from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
 from captioners.tokenizer import train_tokenizer
 from captioners.types import VisualContext
+from captioners.vision import grid, grid_of_blank, load_vision
 
 MODEL_TYPE = "grid_transformer"
 CONNECTOR_FILE = "connector.safetensors"
@@ -103,15 +99,15 @@ class GridTransformer(Captioner):
         Weights are drawn from torch's global generator. Raises ValueError where the model does not take pixels or
         gives no grid.
         """
-        model = _load_vision(vision, dtype)
+        model = load_vision(vision, dtype)
         processor = AutoImageProcessor.from_pretrained(vision)
-        grid = _grid_of(model, Preprocessor(processor))
+        states = grid_of_blank(model, Preprocessor(processor))
         tokenizer = train_tokenizer(captions, config.vocab_size)
         if config.max_positions == 0:
-            config = replace(config, max_positions=grid.shape[1])
+            config = replace(config, max_positions=states.shape[1])
         config = replace(config, vocab_size=len(tokenizer))
         transformer = EncoderDecoderModel(_transformer_config(config, tokenizer))
-        return cls(model, transformer, tokenizer, processor, config, grid.shape[2]).to(dtype).eval()
+        return cls(model, transformer, tokenizer, processor, config, states.shape[2]).to(dtype).eval()
 
     @classmethod
     def from_pretrained(cls, directory: Path, dtype: torch.dtype, max_frames: int | None = None) -> "GridTransformer":
@@ -123,7 +119,7 @@ class GridTransformer(Captioner):
             config = replace(config, max_frames=max_frames)
         connector = load_file(directory / CONNECTOR_FILE)
         captioner = cls(
-            _load_vision(directory / "vision", dtype),
+            load_vision(directory / "vision", dtype),
             EncoderDecoderModel.from_pretrained(directory / "transformer", dtype=dtype, use_safetensors=True),
             PreTrainedTokenizerFast.from_pretrained(directory),
             AutoImageProcessor.from_pretrained(directory / "vision"),
@@ -143,7 +139,7 @@ class GridTransformer(Captioner):
         return {"vision": [self.vision], "connector": connector, "decoder": [self.transformer.decoder]}
 
     def _vision_states(self, pixels: Tensor) -> Tensor:
-        return _grid(self.vision, pixels)
+        return grid(self.vision, pixels)
 
     def _connect(self, features: Tensor, frame_mask: Tensor | None) -> VisualContext:
         num_frames, num_positions = features.shape[1:3]
@@ -180,28 +176,6 @@ class GridTransformer(Captioner):
         if self.temporal is not None:
             tensors["temporal.weight"] = self.temporal.weight
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, directory / CONNECTOR_FILE)
-
-
-def _load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    # Of a model of pictures and text the vision tower alone is loaded, and later saved.
-    towers: dict[str, type[PreTrainedModel]] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
-    model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
-    model = model_class.from_pretrained(path, dtype=dtype, use_safetensors=True)
-    if model.main_input_name != "pixel_values":
-        raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take pictures alone")
-    return model
-
-
-def _grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:
-    states = vision(pixel_values=pixels).last_hidden_state
-    # Convolutional models give [M, C, H, W], Transformers [M, N, C].
-    return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
-
-
-@torch.no_grad()
-def _grid_of(vision: PreTrainedModel, preprocessor: Preprocessor) -> Tensor:
-    blank = preprocessor([Image.new("RGB", (64, 64))])["pixel_values"]
-    return _grid(vision.eval(), blank.to(vision.dtype))
 
 
 def _transformer_config(config: GridTransformerConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:

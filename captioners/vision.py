@@ -1,17 +1,19 @@
-"""A vision model alone, as a grid transformer would see with it."""
+"""Vision models that give a grid of features: on their own, or as the eyes of a grid transformer."""
 
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModel, PreTrainedModel, SiglipVisionModel
 
-from captioners.base import Captioner
-from captioners.grid_transformer import _grid, _load_vision
+from captioners.frames import frame_features
 from captioners.preprocess import Preprocessor
 
 
 class GridVision(nn.Module):
+    """A vision model alone, with the interface that features are computed and stored through."""
+
     def __init__(self, model: PreTrainedModel, preprocessor: Preprocessor):
         super().__init__()
         self.model = model
@@ -19,22 +21,51 @@ class GridVision(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "GridVision":
-        model = _load_vision(path, torch.float32)
+        """Loads a vision model (directory or Hub id) in float32 with its image processor; see load_vision."""
+        model = load_vision(path, torch.float32)
         return cls(model, Preprocessor(AutoImageProcessor.from_pretrained(path))).eval()
 
     def parts(self) -> dict[str, list[nn.Module]]:
+        """ "vision" alone."""
         return {"vision": [self.model]}
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The parameters' floating-point type."""
         return self.model.dtype
 
-    def _vision_states(self, pixels: Tensor) -> Tensor:
-        return _grid(self.model, pixels)
-
     def features(self, visual: dict[str, Tensor]) -> Tensor:
-        return Captioner.features(self, visual)
+        """Features [B, F, N, Dv] of "pixel_values", as Captioner.features gives them."""
+        return frame_features(lambda pixels: grid(self.model, pixels), visual, self.dtype)
+
+
+def load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The vision model of a directory or Hub id, from safetensors; of CLIP and SigLIP the vision tower alone.
+
+    Raises ValueError where the model does not take pictures alone.
+    """
+    towers: dict[str, type[PreTrainedModel]] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+    model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
+    model = model_class.from_pretrained(path, dtype=dtype, use_safetensors=True)
+    if model.main_input_name != "pixel_values":
+        raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take pictures alone")
+    return model
+
+
+def grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:
+    """Pixels [M, 3, H, W] to the last hidden state [M, N, Dv], the positions of a feature map laid out in rows."""
+    states = vision(pixel_values=pixels).last_hidden_state
+    # Convolutional models give [M, C, H, W], Transformers [M, N, C].
+    return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
+
+
+@torch.no_grad()
+def grid_of_blank(vision: PreTrainedModel, preprocessor: Preprocessor) -> Tensor:
+    """The grid [1, N, Dv] of one blank picture, to learn its size."""
+    blank = preprocessor([Image.new("RGB", (64, 64))])["pixel_values"]
+    return grid(vision.eval(), blank.to(vision.dtype))
