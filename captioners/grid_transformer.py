@@ -204,6 +204,8 @@ def _transformer_config(config: GridTransformerConfig, tokenizer: PreTrainedToke
         n_layer=config.decoder_layers,
         n_head=config.heads,
         n_inner=config.ffn,
+        # GPT-2's own function in one kernel instead of eight.
+        activation_function="gelu_pytorch_tanh",
         resid_pdrop=config.dropout,
         embd_pdrop=config.dropout,
         attn_pdrop=config.dropout,
