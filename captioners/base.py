@@ -162,13 +162,12 @@ class Captioner(nn.Module, ABC):
                 f"max_new_tokens is {max_new_tokens}, but the decoder has {self.codec.limit} positions for tokens"
             )
 
-    def _all_done(self, finished: Tensor) -> bool:
-        done = finished.all()
+    def _all_done(self, done: bool) -> bool:
         if self.synchronised and dist.is_initialized():
-            flag = done.to(torch.int32)
+            flag = torch.tensor(int(done), device=self.device)
             dist.all_reduce(flag, op=dist.ReduceOp.MIN)
             return bool(flag)
-        return bool(done)
+        return done
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

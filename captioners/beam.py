@@ -18,7 +18,7 @@ def beam_search(
     special: SpecialTokens,
     generation: GenerationSettings,
     num_return: int,
-    all_done: Callable[[Tensor], bool],
+    all_done: Callable[[bool], bool],
     device: torch.device,
 ) -> CaptionTokens:
     """The num_return best captions of each picture, best first: K = num_return of num_beams.
@@ -69,7 +69,7 @@ def beam_search(
         attainable = running_scores[:, :1] / length**generation.length_penalty
         improvable = improvable & (attainable > worst).any(dim=1, keepdim=True)
         tokens = tokens.gather(1, kept)
-        if all_done(~improvable):
+        if all_done(not bool(improvable.any())):
             break
     best, best_lengths = best[:, :num_return], best_lengths[:, :num_return]
     longest = int(best_lengths.max())

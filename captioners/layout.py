@@ -24,6 +24,9 @@ class Steps(Protocol):
     def follow(self, parents: Tensor) -> None:
         """Caption k of picture b now continues what caption parents[b, k] of picture b was."""
 
+    def keep(self, pictures: Tensor) -> None:
+        """Goes on with these pictures alone, given by their places among the present ones."""
+
 
 class Layout(Protocol):
     """A way to run the decoder over captions."""
@@ -110,6 +113,12 @@ class PackedSteps:
         index = parents[:, None, :, None].expand(-1, -1, -1, past)
         self.allowed = torch.cat([allowed[..., :past].gather(2, index), allowed[..., past:]], dim=-1)
 
+    def keep(self, pictures: Tensor) -> None:
+        self.context = _picked(self.context, pictures)
+        self.cache.batch_select_indices(pictures)
+        if len(self.allowed) > 1:
+            self.allowed = self.allowed[pictures]
+
 
 class RowsLayout:
     """Every caption in a row of its own."""
@@ -137,7 +146,7 @@ class RowSteps:
 
     def __init__(self, decoder: TextDecoder, context: VisualContext, num_captions: int):
         pictures = torch.arange(len(context.states), device=context.states.device)
-        self.decoder = decoder
+        self.decoder, self.num_captions = decoder, num_captions
         self.context = _picked(context, pictures.repeat_interleave(num_captions))
         self.cache = new_cache()
         self.taken = 0
@@ -153,6 +162,13 @@ class RowSteps:
         first_row = torch.arange(len(parents), device=parents.device)[:, None] * parents.shape[1]
         # Cross-attention stays: all captions of a picture look at the same states.
         self.cache.self_attention_cache.batch_select_indices((first_row + parents).flatten())
+
+    def keep(self, pictures: Tensor) -> None:
+        rows = (
+            pictures[:, None] * self.num_captions + torch.arange(self.num_captions, device=pictures.device)
+        ).flatten()
+        self.context = _picked(self.context, rows)
+        self.cache.batch_select_indices(rows)
 
 
 def _picked(context: VisualContext, pictures: Tensor) -> VisualContext:

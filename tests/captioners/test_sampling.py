@@ -4,6 +4,7 @@ from inner import as_captions, inner_generate
 from tiny import CAPTIONERS, VOCAB, favour_end, pictures, tiny_encoder_decoder
 
 from captioners import GenerationSettings, VisualContext
+from captioners.layout import PackedSteps, RowSteps
 from captioners.sampling import sampled
 
 SETTINGS = GenerationSettings(max_new_tokens=12)
@@ -62,7 +63,9 @@ def test_the_generator_advances_alike_wherever_captions_end() -> None:
 
 def first_token_counts(logits: torch.Tensor, settings: GenerationSettings, draws: int = 40_000) -> torch.Tensor:
     choose = sampled((1, draws), settings, torch.Generator().manual_seed(0), torch.device("cpu"))
-    return torch.bincount(choose(0, logits.expand(1, draws, -1)).flatten(), minlength=len(logits))
+    return torch.bincount(
+        choose(0, logits.expand(1, draws, -1), torch.zeros(1, dtype=torch.long)).flatten(), minlength=len(logits)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -96,6 +99,26 @@ def test_top_k_and_top_p_restrict_the_support() -> None:
     assert counts.gt(0).tolist() == [False, True, False, True, True]
     assert counts[1].item() / counts.sum().item() == pytest.approx(0.4 / 0.9, abs=0.01)
     assert first_token_counts(logits, GenerationSettings(top_p=0.01)).gt(0).tolist() == [True, *[False] * 4]
+
+
+@pytest.mark.parametrize("layout", ["packed", "rows"])
+def test_pictures_that_leave_the_batch_early_change_nothing(layout: str, monkeypatch) -> None:
+    captioner = tiny_encoder_decoder()
+    captioner.layout = layout
+    favour_end(captioner, 6.0)
+    context = captioner.encode(captioner.preprocess(pictures(8)))
+    kept = []
+    for steps in (PackedSteps, RowSteps):
+        original = steps.keep
+        monkeypatch.setattr(steps, "keep", lambda self, p, original=original: (kept.append(len(p)), original(self, p)))
+    left = captioner.sample(context, 2, SETTINGS, torch.Generator().manual_seed(2))
+    assert len(kept) >= 2
+    assert kept == sorted(kept, reverse=True)
+    monkeypatch.setattr("captioners.sampling.DROP_SHARE", 2.0)
+    stayed = captioner.sample(context, 2, SETTINGS, torch.Generator().manual_seed(2))
+    assert left.ids.equal(stayed.ids)
+    assert left.mask.equal(stayed.mask)
+    assert left.finished.equal(stayed.finished)
 
 
 def test_impossible_tokens_are_never_drawn() -> None:
