@@ -97,8 +97,14 @@ def check_types(instance: Any) -> None:
     hints = typing.get_type_hints(type(instance))
     for field in fields(instance):
         value, expected = getattr(instance, field.name), hints[field.name]
-        if not _is_a(value, expected):
+        if _checkable(expected) and not _is_a(value, expected):
             raise ValueError(f"{field.name}: {value!r} is a {type(value).__name__}; expected {_describe(expected)}")
+
+
+def _checkable(expected: Any) -> bool:
+    """Whether a type is made of plain ones; transformers' own richer types are converted and checked by itself."""
+    options = typing.get_args(expected)
+    return all(map(_checkable, options)) if options else expected in (int, float, bool, str, dict, type(None))
 
 
 def _is_a(value: Any, expected: Any) -> bool:
@@ -111,9 +117,7 @@ def _is_a(value: Any, expected: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if expected is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if expected in (bool, str, dict, type(None)):
-        return isinstance(value, expected)
-    return True  # transformers' own richer types: its __post_init__ converts and checks them
+    return isinstance(value, origin or expected)
 
 
 def _describe(expected: Any) -> str:
