@@ -31,7 +31,11 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("vision", "connector", "decoder")
 PACKED_TOKENS = 512
-"""Above this many tokens in a picture's captions together, "auto" gives each caption its own row."""
+"""Above this many tokens in a picture's captions together, "auto" gives each caption its own row.
+
+Measured forward and backward on one core, d 512, K 5: packed takes 0.74 of the time of rows at 100 tokens over 49
+positions, 0.91 at 400, as much at 600; over 197 positions 0.71 at 200, 0.88 at 600, 0.92 at 1,000.
+"""
 
 
 class Captioner(nn.Module, ABC):
@@ -226,6 +230,11 @@ class Captioner(nn.Module, ABC):
         return PackedLayout() if packed else RowsLayout()
 
     # Training
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        # What accelerate's FSDP wraps one by one.
+        return sorted({name for model in self._inner_models() for name in model._no_split_modules or ()})
 
     @property
     def device(self) -> torch.device:

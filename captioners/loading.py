@@ -22,7 +22,7 @@ def load(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None, max_fr
 
     dtype: float32 where None. max_frames: the most frames of a clip; None takes what is stored (1 for picture models),
     a larger number than stored adds frames whose temporal embedding is zero. Only safetensors are read and no code of
-    the checkpoint is run. Raises ValueError where there is no checkpoint, or one of an unsupported type.
+    the checkpoint is run. Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
     """
     directory = Path(path_or_hub_id)
     if not directory.is_dir():
@@ -30,12 +30,18 @@ def load(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None, max_fr
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise ValueError(f"{path_or_hub_id} holds no config.json, so it is not a captioner's checkpoint")
-    model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
+    try:
+        model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config_file} is not JSON: {error}") from error
     if model_type not in ADAPTERS:
         raise ValueError(
             f"{path_or_hub_id} is a {model_type!r} model; supported captioners are {', '.join(sorted(ADAPTERS))}"
         )
-    return ADAPTERS[model_type].from_pretrained(directory, dtype or torch.float32, max_frames)
+    try:
+        return ADAPTERS[model_type].from_pretrained(directory, dtype or torch.float32, max_frames)
+    except OSError as error:
+        raise ValueError(f"{path_or_hub_id} could not be loaded: {error}") from error
 
 
 def _downloaded(hub_id: str) -> Path:

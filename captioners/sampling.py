@@ -91,5 +91,6 @@ def generate(
         if 0 < len(running) <= (1 - DROP_SHARE) * len(present):
             steps.keep(running)
             present, tokens = present[running], tokens[running]
-    longest = step + 1
+    # Shorter than the steps taken where other ranks had longer captions.
+    longest = int(mask.any(dim=1).any(dim=0).sum())
     return CaptionTokens(ids[..., :longest], mask[..., :longest], torch.ones_like(finished), finished)

@@ -313,3 +313,8 @@ def test_device_and_dtype() -> None:
     assert captioner.device == torch.device("cpu")
     scores = captioner(captioner.preprocess(pictures(2)), captioner.tokenize(RAGGED))
     assert scores.log_probs.dtype == torch.float32
+
+
+def test_layers_that_fsdp_wraps_are_named() -> None:
+    assert {"GPT2Block", "BertLayer"} <= set(tiny_grid_transformer()._no_split_modules)
+    assert {"GPT2Block", "ViTLayer"} <= set(tiny_encoder_decoder()._no_split_modules)
