@@ -289,9 +289,13 @@ def main() -> None:
     if arguments.memory_of:
         peak_memory(arguments.memory_of, arguments.models[0], arguments.baselines[0])
         return
-    print(f"{PICTURES} pictures x {SAMPLES} samples x {LENGTH} tokens, {arguments.threads} threads, torch {torch.__version__}")
+    print(
+        f"{PICTURES} pictures x {SAMPLES} samples x {LENGTH} tokens, {arguments.threads} threads, torch {torch.__version__}"
+    )
     ratios = [
-        compare(model, baseline, arguments.repetitions) for model in arguments.models for baseline in arguments.baselines
+        compare(model, baseline, arguments.repetitions)
+        for model in arguments.models
+        for baseline in arguments.baselines
     ]
     sys.exit(0 if min(ratios) >= 2.5 else 1)
 
