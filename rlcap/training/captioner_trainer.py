@@ -6,6 +6,7 @@ that are whole or not there, and a resume to the same bits.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 import captioners
 from captioners.base import Captioner
@@ -32,12 +33,25 @@ from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.evaluation.samples import sample_measures
 from rlcap.objectives.reduction import Total
 from rlcap.tracking import run_directory
+from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training import checkpoints
-from rlcap.training.arguments import PARTS, CaptionerTrainingArguments
+from rlcap.training.arguments import PARTS, CaptionerTrainingArguments, require
 from rlcap.training.randomness import generator_of, seed_of
 from rlcap.training.running_means import RunningMeans
 
 Batch = dict[str, Any]
+
+
+class _EpochEnd(TrainerCallback):
+    """Whether the epoch's last step is behind us; transformers asks for logs and checkpoints before and after that."""
+
+    ended = False
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.ended = False
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.ended = True
 
 
 class CaptionerTrainer(Trainer):
@@ -62,15 +76,19 @@ class CaptionerTrainer(Trainer):
         keep_images: bool = False,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        for key in ("max_caption_length", "eval_max_new_tokens"):
+            limit, value = captioner.codec.limit, getattr(args, key)
+            require(value <= limit, key, value, f"at most {limit}: this captioner has no more positions for tokens")
         captioner.freeze(*args.freeze)
         captioner.dropout_off = args.dropout_off
+        self._epoch_end = _EpochEnd()
         super().__init__(
             model=captioner,
             args=args,
             data_collator=VisualCollator(captioner.preprocessor, features, keep_images=keep_images),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            callbacks=callbacks,
+            callbacks=[self._epoch_end, *(callbacks or [])],
         )
         self.captioner = captioner
         self.features = features
@@ -81,7 +99,8 @@ class CaptionerTrainer(Trainer):
         self.run_dir = Path(str(args.output_dir))
         self.bad_images = BadImageCounter(len(train_dataset), args.max_bad_images)
         self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
-        self.last_samples: list[str] = []
+        self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
+        self.last_records: list[list[dict[str, Any]]] = []  # a picture -> a record a sampled caption, for the table
         self._micro_step = 0
         self._counted = 0.0
         self._saving_to: Path | None = None
@@ -93,12 +112,38 @@ class CaptionerTrainer(Trainer):
         """The loss of one micro-batch as a sum and what it is to be divided by. `model` is the wrapped captioner."""
         raise TypeError(f"{type(self).__name__} has no batch_loss")
 
+    # The run
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *what: Any, **options: Any) -> Any:
+        """Trains, from a checkpoint or anew: then what an earlier start left in `metrics.jsonl` is dropped."""
+        if resume_from_checkpoint is None and self.is_world_process_zero():
+            run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", -1)
+        return super().train(resume_from_checkpoint, *what, **options)
+
+    def _run_epoch(self, *where: Any, **options: Any) -> None:
+        """Nothing where the checkpoint was the last of its run: transformers would take one step more."""
+        patience = self.args.early_stopping_patience
+        stopped = patience is not None and self.best["without_gain"] >= patience
+        if stopped or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*where, **options)
+
+    def _maybe_log_save_evaluate(self, *what: Any, **options: Any) -> None:
+        """Once a step: after an epoch's last step, and the run's, everything waits for the end of the epoch.
+
+        So the checkpoint of a step comes last, and whatever a kill takes away a resume does again.
+        """
+        last = float(self.state.epoch or 0).is_integer() or self.control.should_training_stop
+        if self._epoch_end.ended or not last:
+            super()._maybe_log_save_evaluate(*what, **options)
+
     # One step
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The objective's sum over the micro-batch, divided by a constant; the true count is divided by in `training_step`."""
+        """The objective's sum over the micro-batch, divided by a constant; `training_step` puts the true count there."""
         assert not return_outputs, "evaluation generates captions; it never asks for outputs"
         self.bad_images.extend(inputs["bad"])
         if inputs["visual"] is None:  # no picture of this batch could be decoded: a step of nothing, on every parameter
@@ -117,6 +162,7 @@ class CaptionerTrainer(Trainer):
         started = time.perf_counter()
         torch.manual_seed(self.seed_here("dropout"))
         self._phase_seconds = 0.0
+        self.last_samples, self.last_records = [], []
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
             self._finish_gradients(model)
@@ -186,7 +232,7 @@ class CaptionerTrainer(Trainer):
     # Parts and their learning rates
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW (or `args.optim`) with one group a part and kind: its own learning rate; no decay of norms and biases."""
+        """AdamW (or `args.optim`), one group a part and kind: its own learning rate; no decay of norms and biases."""
         if self.optimizer is None:
             model = model or self.model
             decayed = set(self.get_decay_parameter_names(model))
@@ -292,16 +338,28 @@ class CaptionerTrainer(Trainer):
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means since the last log over all ranks, and writes the line to `metrics.jsonl` too."""
+        """Adds the means since the last log over all ranks, and writes the line to `metrics.jsonl` too.
+
+        The seconds of the whole training, which transformers logs at its end, are of this start alone: they are shown,
+        and not written.
+        """
+        if "train_runtime" in logs:
+            super().log({"time/train": logs["train_runtime"]}, start_time)
+            return
         if "loss" in logs:
             means = self.means.drain(gather_object([self.means.state()]))
             samples = gather_object(self.last_samples)
             logs = {**logs, **means, **(sample_measures(samples) if samples else {})}
-        elif "train_runtime" in logs:
-            logs = {"time/train": logs["train_runtime"]}
+            self._show_samples()
         super().log(logs, start_time)
         if self.is_world_process_zero():
             run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
+
+    def _show_samples(self) -> None:
+        records = [record for of_picture in self.last_records for record in of_picture]
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, WandbCallback):  # its run is open on the main process alone
+                callback.log_samples(self.state.global_step, records)
 
     # Checkpoints
 
@@ -323,6 +381,9 @@ class CaptionerTrainer(Trainer):
         name = f"{checkpoints.PREFIX}{self.state.global_step}"
         self._saving_to = self.run_dir / f"saving{checkpoints.UNFINISHED}"
         written = self._saving_to / name
+        if self.args.should_save:
+            shutil.rmtree(self._saving_to, ignore_errors=True)  # what a kill left there
+        self.accelerator.wait_for_everyone()
         try:
             super()._save_checkpoint(model, trial)
             state = {"best": self.best, "means": self.means.state(), "bad_images": list(self.bad_images.bad.items())}
@@ -332,11 +393,12 @@ class CaptionerTrainer(Trainer):
             self._saving_to = None
         if self.args.should_save:
             checkpoints.publish(written, self.run_dir / name)
-            checkpoints.rotate(self.run_dir, self.args.checkpoints_kept)
+            shutil.rmtree(written.parent)
+            checkpoints.rotate(self.run_dir, self.args.checkpoints_kept, self.state.global_step)
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Puts back the weights, and what a checkpoint keeps beside them; later lines of `metrics.jsonl` are dropped."""
+        """Puts back the weights and what a checkpoint keeps beside them; drops later lines of `metrics.jsonl`."""
         saved = captioners.load(resume_from_checkpoint)
         self.captioner.load_state_dict(saved.state_dict())
         path = Path(resume_from_checkpoint) / f"rlcap_state_{self.args.process_index}.json"

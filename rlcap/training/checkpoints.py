@@ -1,4 +1,4 @@
-"""Checkpoints that appear whole or not at all: written beside, checksummed, renamed; found again by what is complete."""
+"""Checkpoints that appear whole or not at all: written beside, checksummed, renamed; only what is complete is read."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ def damage(directory: Path) -> str | None:
 
 
 def last_complete(output_dir: Path) -> Path | None:
-    """The newest undamaged checkpoint of a run; a damaged one is named and the one before it used. None where none is."""
+    """The newest undamaged checkpoint of a run, or None; a damaged one is named and the one before it used."""
     for path in reversed(checkpoints(output_dir)):
         wrong = damage(path)
         if wrong is None:
@@ -81,17 +81,25 @@ def last_complete(output_dir: Path) -> Path | None:
     return None
 
 
-def rotate(output_dir: Path, keep: int | None) -> None:
-    """Removes all but the newest `keep` checkpoints; None keeps all."""
+def rotate(output_dir: Path, keep: int | None, step: int) -> None:
+    """Removes all but the newest `keep` checkpoints up to `step`; None keeps all.
+
+    Later ones are damaged, or the run would have gone on from them: they do not count, and are written anew.
+    """
     if keep is not None:
-        for path in checkpoints(output_dir)[:-keep]:
+        upto = [path for path in checkpoints(output_dir) if _step(path) <= step]
+        for path in upto[:-keep]:
             shutil.rmtree(path)
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first, complete or not."""
     found = [path for path in output_dir.glob(f"{PREFIX}*") if path.is_dir() and path.name[len(PREFIX) :].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[len(PREFIX) :]))
+    return sorted(found, key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name[len(PREFIX) :])
 
 
 def _checksum(path: Path) -> str:

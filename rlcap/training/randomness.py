@@ -1,4 +1,4 @@
-"""Randomness as a function of where the training is, never of what ran before: a resume or an overlap cannot change it."""
+"""Randomness as a function of where the training is, never of what ran before: a resume cannot change it."""
 
 import hashlib
 

@@ -1,0 +1,84 @@
+"""`rlcap` commands in processes of their own, which can be killed at a chosen moment.
+
+The processes are forked from a server that has imported the libraries once (multiprocessing's `forkserver`), so that
+a run that takes seconds does not wait ten for its imports.
+"""
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PRELOADED = [
+    *("datasets", "trl", "rlcap.training.run", "rlcap.training.scst", "rlcap.training.xe"),
+    *("pycocoevalcap.cider.cider", "transformers.models.vit.modeling_vit", "transformers.models.gpt2.modeling_gpt2"),
+]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The `count`-th time that an audit event (`open`, `os.rename` …) is of paths in which `pattern` is found.
+
+    The paths are joined by a space: "source destination" for `os.rename`, which `os.replace` and Path.rename are too.
+    """
+
+    event: str
+    pattern: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended, -9 where it was killed, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def rlcap(arguments: list[Any], folder: Path, kill_at: Moment | None = None, paths: tuple[Path, ...] = ()) -> Result:
+    """Runs `rlcap ARGUMENTS` and kills it with SIGKILL just before `kill_at`; `paths` are put on its `sys.path`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    out, err = folder / "stdout.txt", folder / "stderr.txt"
+    process = context.Process(
+        target=_run, args=(list(map(str, arguments)), str(out), str(err), kill_at, [str(path) for path in paths])
+    )
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return Result(process.exitcode, out.read_text(), err.read_text())
+
+
+def _run(arguments: list[str], out: str, err: str, kill_at: Moment | None, paths: list[str]) -> None:
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+    sys.argv = ["rlcap", *arguments]
+    sys.path[:0] = paths
+    multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a process that was not forked
+    import torch
+
+    from rlcap.cli import main
+
+    torch.set_num_threads(1)
+    if kill_at is not None:
+        _kill(kill_at)
+    main(arguments)
+
+
+def _kill(moment: Moment) -> None:
+    seen, process = 0, os.getpid()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event == moment.event and re.search(moment.pattern, " ".join(map(str, arguments[:2]))):
+            seen += 1
+            if seen == moment.count and os.getpid() == process:  # data workers inherit the hook, not the fate
+                os.kill(process, signal.SIGKILL)
+
+    sys.addaudithook(hook)
