@@ -86,7 +86,9 @@ class SCSTTrainer(CaptionerTrainer):
             total = total + args.kl_beta * loss.count * self._kl(visual, samples, log_probs).mean
         if references is not None:
             reference_length = references.ids.shape[2]
-            xe = cross_entropy(scores.log_probs[:, k:, :reference_length], references.mask)
+            xe = cross_entropy(
+                scores.log_probs[:, k:, :reference_length], references.mask, normalization=args.loss_normalization
+            )
             self.means.add("xe_loss", xe.total.item(), xe.count.item())
             total = total + args.xe_weight * loss.count * xe.mean
         self.means.add("entropy", scores.entropy[:, :k].sum().item(), samples.mask.sum().item())
