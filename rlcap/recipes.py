@@ -1,17 +1,16 @@
-"""Recipes: YAML files with the keys of a command, found by name, overridden on the command line, and checked by type."""
+"""Recipes: YAML files with the keys of a command, found by name, overridden on the command line, checked by type."""
 
 import difflib
 import re
-import sys
 import types
 import typing
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-_UNUSED = re.compile(r"--([\w-]+)")
+_KEY = re.compile(r"^argument --(\w+)\S*: ")
 
 
 def recipes_directory() -> Path:
@@ -47,46 +46,70 @@ def parse(argv: list[str], command: str, *types_: Any) -> tuple[Any, ...]:
     Raises ValueError naming the key, the value and what is allowed: for an unknown key, a wrong type, a file that is no
     YAML mapping.
     """
-    from trl import TrlParser
+    arguments = _with_recipe_file(list(argv))
+    parser = _parser(command, types_)
+    keys = [field.name for type_ in types_ for field in fields(type_)]
+    # Looked for first: a key that is written wrongly is the reason for most other complaints.
+    unknown = [key for key in _recipe_of(arguments) if key not in (*keys, "env")]
+    _, rest = parser.parse_known_args(_without_recipe(arguments))
+    unknown += [argument.split("=")[0].lstrip("-").replace("-", "_") for argument in rest if argument.startswith("--")]
+    if unknown:
+        raise ValueError("; ".join(_hint(key, keys) for key in unknown) + f"; rlcap {command} --help lists the keys")
+    if rest:
+        raise ValueError(f"what is {' '.join(rest)!r} for? Every value follows its key: --key value")
+    return tuple(parser.parse_args_and_config(arguments))
 
-    arguments = list(argv)
+
+def _with_recipe_file(arguments: list[str]) -> list[str]:
+    """The arguments, with `--config NAME` or `--config=NAME` as `--config FILE`."""
+    for at, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            arguments[at : at + 1] = ["--config", argument.removeprefix("--config=")]
     if "--config" in arguments:
         at = arguments.index("--config") + 1
         if at == len(arguments):
             raise ValueError("--config needs the name or the path of a recipe")
-        recipe = find_recipe(arguments[at])
-        _check_yaml(recipe)
-        arguments[at] = str(recipe)
-    parser = TrlParser(list(types_), prog=f"rlcap {command}", allow_abbrev=False)
-    try:
-        parsed = parser.parse_args_and_config(arguments)
-    except ValueError as error:
-        raise ValueError(_explain(str(error), [field.name for type_ in types_ for field in fields(type_)])) from error
-    except SystemExit as end:  # argparse has printed what is wrong with the command line
-        sys.exit(end.code)
-    return tuple(parsed)
+        arguments[at] = str(find_recipe(arguments[at]))
+    return arguments
 
 
-def _check_yaml(recipe: Path) -> None:
+def _recipe_of(arguments: list[str]) -> dict[str, Any]:
+    """The content of the recipe that the arguments name."""
+    if "--config" not in arguments:
+        return {}
+    recipe = arguments[arguments.index("--config") + 1]
     try:
-        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{recipe} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{recipe} must hold `key: value` lines, and holds a {type(content).__name__}")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError(f"{recipe} must hold `key: value` lines, and holds {content!r:.80}")
+    for key, value in content.items():
+        if key.endswith("_strategy") and value is False:
+            raise ValueError(f'{recipe}: YAML reads a bare `no` as false; write {key}: "no"')
+    return content
 
 
-def _explain(message: str, known: list[str]) -> str:
-    """TrlParser's complaint about keys nobody reads, with the nearest known key."""
-    unknown = [key.replace("-", "_") for key in _UNUSED.findall(message)]
-    unknown = [key for key in unknown if key not in known]
-    if ("Unknown arguments" not in message and "not used by" not in message) or not unknown:
-        return message
-    hints = []
-    for key in unknown:
-        near = difflib.get_close_matches(key, known, n=1)
-        hints.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    return "; ".join(hints) + "; --help lists the keys of this command"
+def _without_recipe(arguments: list[str]) -> list[str]:
+    if "--config" not in arguments:
+        return arguments
+    at = arguments.index("--config")
+    return arguments[:at] + arguments[at + 2 :]
+
+
+def _parser(command: str, types_: tuple[Any, ...]) -> Any:
+    from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message: str) -> NoReturn:
+            raise ValueError(_KEY.sub(r"\1: ", message) + f"; rlcap {command} --help lists the keys")
+
+    return Parser(list(types_), prog=f"rlcap {command}", allow_abbrev=False)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
 def check_types(instance: Any) -> None:
