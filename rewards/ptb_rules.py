@@ -1,220 +1,137 @@
-"""The token classes of Penn Treebank tokenisation, as regular expressions for `rewards.ptb`.
+"""Word lists, shapes of tokens and ways of writing them, from which `rewards.ptb` takes Penn Treebank tokens.
 
-Each rule is (pattern, form). A pattern's first group is the token and the rest of its match the context that the token
-needs; of all rules that match at a position, the one with the longest match, context included, gives the token, and of
-equally long ones the first. The rules restate what the Stanford tokeniser, release 3.4.1, does with captions, and are
-checked against it (tests/rewards/test_ptb.py). Addresses and tags follow it roughly, other web text not at all.
+All were found by observing the output of the Stanford tokeniser (release 3.4.1) on captions and on probes: lists of
+made-up chunks, one a line, in which one character or one word changes. Comments quote what was observed, with spaces
+between the tokens. A chunk is what stands between two spaces. What captions hardly hold (tags with spaces inside,
+entities of letters, telephone numbers with country codes) has no rule.
 """
 
 import re
-from collections.abc import Callable
+import unicodedata
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
-Rule = tuple[re.Pattern[str], Callable[[str], str]]
+def _shapes(*patterns: str) -> list[re.Pattern[str]]:
+    return [re.compile(pattern) for pattern in patterns]
 
-# -- classes of characters; inside them the rules tell cases apart, outside they do not --------------------------------
-NUMERAL = r"\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u218b\u2460-\u249b"  # digits to `re`, symbols here
-LETTER = rf"(?:[^\W\d_{NUMERAL}]|[\u0300-\u036f]|&[aeiouAEIOU](?:acute|grave|uml);)"
-ALNUM = rf"[^\W_{NUMERAL}]"
-APOSTROPHE = r"(?:['\u0092\u2019]|(?i:&apos;))"
-APOSTROPHE_LIKE = rf"(?:{APOSTROPHE}|[`\u0091\u2018\u201b])"
-QUOTE = rf"(?:[`\u2018-\u201f\u0082\u0084\u0091-\u0094\u2039\u203a\u00ab\u00bb]{{1,2}}|{APOSTROPHE})"
-SPACE = r"[ \t\u00a0\u2000-\u200a\u3000]"
-SPACE_NL = r"[ \t\u00a0\u2000-\u200a\u3000\r\n\u2028\u2029\x0b\x0c\x85]"
-HYPHEN = r"[-_\u058a\u2010\u2011]"
-STOP = r"[,;:\u3001]"
 
-NUM = r"(?:\d+(?:[.:,]\d+)*|(?:[.:,]\d+)+)"
-NUMBER = rf"[-+]?{NUM}"
-WORD = rf"{LETTER}(?:{LETTER}|\d)*(?:[.!?]{LETTER}(?:{LETTER}|\d)*)*"
-ELISION = rf"(?i:[dol]){APOSTROPHE_LIKE}{ALNUM}"  # d'Avignon, O'Malley
-REDUCED = rf"{APOSTROPHE}(?i:[msd]|re|ve|ll)"  # 's, 'll
-NOT = rf"(?i:n){APOSTROPHE_LIKE}(?i:t)"
-ACRONYM = r"[A-Za-z](?:\.[A-Za-z])*"
-INITIALS = r"[A-Za-z](?:\.[A-Za-z])+"
-TAG = (
-    r"<(?:[!?][A-Za-z-][^<>\n]*|/?[A-Za-z][\w:.-]*"
-    r"(?: +[A-Za-z][\w:.-]*(?: *= *(?:'[^'\n]*'|\"[^\"\n]*\"|[\w:.-]+))?)* */? *)>"
+# -- words with a period, found by asking for all of up to four letters and for parts of 31,000 longer words -----------
+ABBREVIATIONS = _words(
+    # titles and first names
+    """adm alex atty attys brig capt cmdr col comdr dr drs ed.d esq gen gov govs hon insp jos jr lieut lt maj messrs
+    mlle mme mr mrs ms msgr pfc ph ph.d pres prof profs pvt rep reps rev sen sens sfc sgt spc sr st ste supt supts
+    treas """
+    # the calendar, American states, places
+    """jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri
+    ala ariz calif colo conn dak fla ga ind kan kans ky md mich minn mo mont neb nev okla penn tenn va vt wis wisc wm
+    wyo ave bhd bldg blvd ct ft mt mtg rd rt sq univ """
+    # companies, and the rest
+    """assn assoc asst bancorp bros cie co corp cos dept inc intl invt ltd mfg natl plc ppte ppty pte ptes pty ptys
+    adj adv al cf cpl det elec ens est etc ext seq sys tel vs"""
 )
-_IN_PATH = r"[^\s\"<>|()]"
-_PATH_END = r"[^\s\"<>|(){}.,!?-]"  # what follows an address in a sentence is not part of it
-ADDRESS = (
-    rf"(?i:https?|ftp)://{_IN_PATH}*{_PATH_END}"
-    rf"|(?:(?i:www)(?:\.{ALNUM}+)*\.[a-zA-Z]{{2,4}}|(?:[a-z]+\.)+(?i:com|net|org|edu))(?:/{_IN_PATH}*{_PATH_END})?"
+CAPITALISED_ABBREVIATIONS = _words("ark az del ill la mass miss ore pa tex wash")  # "Miss." but "miss ."
+NUMBERED_ABBREVIATIONS = _words("art ca fig figs no nos op pp prop")  # "no. 5" but "no . man"
+# With a capital these begin a sentence: "vitamin C . The", but "vitamin C. Some's". Of 31,000 words no others do.
+SENTENCE_STARTS = _words(
+    """A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once
+    One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You"""
 )
-MAIL = rf"[a-zA-Z0-9]{_IN_PATH}*@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+"
+SPLIT_WORDS = _words("cannot gonna gotta lemme gimme wanna")  # after three letters: "can not", "gon na"
 
-# -- words, found by asking the original for each of the words that real captions use and of a list of abbreviations ---
-ABBREVIATIONS = _words("""
-    adj adm adv al ala alex apr ariz assn assoc asst atty attys aug ave bancorp bhd bldg blvd brig bros calif capt
-    cf cie cmdr co col colo comdr conn corp cos cpl ct dak dec dept det dr drs ed.d elec ens esq est etc ext feb
-    fla fri ft ga gen gov govs hon inc ind insp intl invt jan jos jr jul jun kan kans ky lieut lt ltd maj mar md
-    messrs mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt mtg natl neb nev nov oct okla penn pfc ph ph.d plc
-    pres prof profs pty ptys pvt rd rep reps rev rt sen sens sep sept seq sfc sgt spc sq sr st ste supt sys tel
-    tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo
-""")  # keep their period
-CASED_ABBREVIATIONS = _words("Ark Az Del Ill La Mass Miss Ore Pa Tex Wash")  # in lower case these are words
-NUMBERED_ABBREVIATIONS = _words("art ca fig figs no nos op pp prop")  # abbreviations before a number only: "no. 5"
-# Begin a sentence with a capital: before them the period of a single letter ends one ("vitamin C. The ...").
-SENTENCE_STARTS = _words("""
-    A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once
-    One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You
-""")
-
-FILE_ENDING = "jpe?g|png|gif|bmp|pdf|txt|docx?|html?|mp[34]|avi|mov|zip"
-WORDS_WITH_APOSTROPHES = _words(
-    "c'mon cap'n dunkin' e'er ev'ry li'l nor'easter ol' s'mores somethin' 'cause 'em 'n' 'n 'till 'til"
+# -- pieces of the shapes below ----------------------------------------------------------------------------------------
+# `\w` takes digits like ² and Ⅳ in, which are symbols here, and leaves accents out that are characters of their own
+# and continue names only.
+_ODD_DIGITS = "".join(c for c in map(chr, range(0x80, 0x3400)) if unicodedata.category(c) in ("No", "Nl"))
+_ACCENT = (
+    "[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u06d6-\u06dc\u0900-\u0903\u093c-\u094d\u0e31-\u0e3a\u0e47-\u0e4e]"
 )
-WITH_APOSTROPHE = "|".join(
-    [
-        "(?i:" + "|".join(word.replace("'", APOSTROPHE) for word in WORDS_WITH_APOSTROPHES) + ")",
-        rf"{APOSTROPHE}[2-9]0(?i:s)",  # the '90s
-        rf"(?i:[djl]){APOSTROPHE}",  # d' and l' of French names
-        rf"[A-HJ-XZn]{APOSTROPHE_LIKE}[^\W\d_]{{2,}}",  # B'nai; but not I'm and y'all
-        rf"[^\W\d_]+[aeiouyAEIOUY]{APOSTROPHE_LIKE}[aeiouA-Z][^\W\d_]*",  # ma'am, Shi'ite
-    ]
+_LETTER = rf"(?:[^\W\d_{_ODD_DIGITS}]|{_ACCENT})"
+_ALNUM = rf"[^\W_{_ODD_DIGITS}]"
+_RUN = f"{_ALNUM}+"
+_APOSTROPHE = "['\u2019\u0092]"
+_TYPED = "['\u2019\u0092`\u2018\u201b\u0091]"  # an apostrophe or what is typed for one: "do n`t"
+_ELIDED = rf"(?:[dolDOL]{_TYPED}(?={_ALNUM}{{2}}))?"  # "o'clock", "d'Arc", "l'eau"; but "o ' a"
+_OPTION = rf"{_RUN}(?:-{_LETTER}+){{0,2}}"
+_HOST = r"[^\s\"<>|().]+"
+_PATH = r"[^\s\"<>|()]*[^\s\"<>|(){}.,!?-]"  # the punctuation that ends a sentence is not an address's
+_SITE = r"(?:[a-z]+\.)+(?:com|net|org|edu)"
+_OWN_APOSTROPHE = "c'est c'mon cap'n dunkin' e'er ev'ry li'l nat'l nor'easter ol' s'mores somethin'"
+
+# -- words: of all the shapes that fit, the longest is the token -------------------------------------------------------
+WORD_START = re.compile(f"{_ALNUM}|{_ACCENT}")
+# "end.Start", "a!b", "r2d2"; but "a , b", "a5 .5"
+NAME = re.compile(rf"{_LETTER}(?:{_LETTER}|\d)*(?:[.!?]{_LETTER}(?:{_LETTER}|\d)*)*")
+WORDS = _shapes(
+    r"\d+(?:[.,:]\d+)*",  # "1,000.50", "12:55", "555.123.4567"; "10.30 pm"
+    r"(?:\d+-)?\d+[/\u2044]\d+",  # "2-1/2"
+    rf"{_ELIDED}{_RUN}(?:[-_\u2010\u2011\u058a]{_ELIDED}{_RUN})*",  # "5th", "blue-green", "10-o'clock"; but "a -- b"
+    # A hyphen also holds the commas and periods before it together: "red,blue-green"; but "blue-green , red".
+    rf"[A-Za-z0-9]+(?:[.,]+[A-Za-z0-9]+)*[.,]*(?:-(?:(?:[A-Za-z]\.){{2,}}|{_RUN}))+",
+    rf"{_OPTION}(?:/{_OPTION}){{1,2}}",  # "and/or", "a/b/c"; "a/b/c / d"
+    "[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+",  # "AT&T", "M&M s"; but "r & b"
+    r"[A-Z]+\$",  # "US$ 5"
+    r"[Cc]\+\+|[CcFf]#",
+)
+WORDS_WITH_APOSTROPHE = _shapes(
+    rf"[A-HJ-XZn]{_TYPED}[^\W\d_]{{2,}}",  # "B'nai", and "don'ts" is "do n'ts"; but "I ' abc", "b ' ab"
+    rf"[^\W\d_]+[aeiouyAEIOUY]{_TYPED}[aeiouA-Z][^\W\d_]*",  # "ma'am", "Ho'ohu", "qu'il"; but "a ' aa"
+    rf"(?i:n{_TYPED}t)",
+    rf"[djlDJL]{_APOSTROPHE}|[yY]{_APOSTROPHE}(?={_LETTER})",  # "d' 5", "j' ai", "y' all"
+    rf"(?i:{_OWN_APOSTROPHE})".replace("'", _APOSTROPHE).replace(" ", "|"),
+)
+ADDRESSES = _shapes(
+    rf"(?i:https?)://{_HOST}\.{_PATH}",
+    rf"(?:(?i:www)(?:\.{_HOST})+\.[a-zA-Z]{{2,4}}|{_SITE})(?:/[^\s\"<>|()]{_PATH})?",
+    rf"[a-zA-Z0-9][^\s\"<>|()]*@{_HOST}(?:\.{_HOST})*",  # "a@b," with its comma
+)
+ADDRESS_SIGN = re.compile("@|://|(?i:www)|com|net|org|edu")
+BEFORE_NOT = re.compile(rf"[A-Za-z]*[A-MO-Za-mo-z](?=(?i:n){_TYPED}(?i:t))")
+# "he 's", "he 's 's"; "he ' sx" with a straight apostrophe, but "he 's x" with a curly one
+_SHORT = "(?i:[sdm]|ll|re|ve)"
+SHORT_FORM = re.compile(rf"'{_SHORT}(?![A-Za-z])|[\u2019\u0092]{_SHORT}")
+INITIALS = re.compile(r"[A-Za-z](?:\.[A-Za-z])*")
+
+# -- what begins with a mark: the first shape that fits is the token ---------------------------------------------------
+MARKS = _shapes(
+    "''",
+    "'(?i:t)(?=(?i:is|was))",  # "'t is"
+    rf"{_APOSTROPHE}(?i:cause|em|till?|n{_APOSTROPHE})",  # "rock 'n' roll", "'em ail"
+    "'[nN]$|[\u2019\u0092][nN]",  # "more 'n"; but "' nx"
+    rf"{_APOSTROPHE}(?:[2-9]0[sS]|\d\d$)",  # "the '90s"; "the '95" before a space, "the ' 95 ,"
+    r"<(?:[!?][A-Za-z-][^<>]*|/?[A-Za-z][\w:.@-]*/?)>",  # "<b>", "<unk>"; but "< 5 >"
+    r"[<>]?[:;=][-o*']?[()\[\]{@|\\DPdpO](?![^\W_])",  # ":)", "=d"; but ": D5"
+    r"[-^x=~<>']_[-^x=~<>']",  # "^_^"
+    r"-{2,}|\.{3,}|[?!]{2,}|@[A-Za-z_][A-Za-z_0-9]*|@+|#[^\W\d_]+|#+|\*+|_+|<<|>>",
+    r"[-+]?(?:[.,:]\d+|\d+)(?:[.,:]\d+)*",  # "-3", ".5", ":30", and what "5-6,7" leaves: "5-6 ,7"
+    rf"[\u2018\u2019\u201c\u201d\u00ab\u00bb]{_SITE}(?:/[^\s\"<>|()]{_PATH})?",  # a curly quote stays with the site
+    r"[`\u2018\u2019\u201b-\u201d\u2039\u203a\u00ab\u00bb\u0091-\u0094]{1,2}",
+    r"&(?:amp|lt|gt|quot|nbsp|[mn]dash|#\d+);",
+)
+TELEPHONE = re.compile(r"\((\d{2,3})\)(\d{3,4}-?\d{3,5}|$)")  # "(555) 123-4567" is "-lrb-555-rrb- 123-4567"
+REST_OF_TELEPHONE = re.compile(r"\d{3,4}-?\d{3,5}")
+# Of the symbols that are no ASCII these are tokens; others (emoji, brackets of CJK text, ...) are passed over.
+SYMBOL = re.compile(
+    "[!-~\u0080\u00a1-\u00bf\u00d7\u00f7\u2016\u2017\u201a\u201e-\u2023\u2030-\u2038\u203b\u203e-\u2042\u2044\u2070-\u209c"
+    "\u20a0\u20a4\u20ac\u2100-\u214f\u2153-\u215e\u2190-\u2bff\u3001\u3002\u30fb\uff01-\uff65]"
 )
 
-
-# -- forms: what a token is written as ---------------------------------------------------------------------------------
-def _same(token: str) -> str:
-    return token
-
-
-def _apostrophes(token: str) -> str:
-    return re.sub("[\u0091\u2018\u201b]", "`", re.sub("(?i:&apos;)|[\u0092\u2019]", "'", token))
-
-
-def _ampersand(token: str) -> str:
-    return re.sub("(?i:&amp;)", "&", token)
-
-
-def _brackets(token: str) -> str:
-    return token.replace("(", "-LRB-").replace(")", "-RRB-")
-
-
-def _dropped(token: str) -> str:
-    return ""
-
-
-def _quotes(token: str) -> str:
-    """Curly quotes in ASCII; only two that stand together and are no pair of one kind remain, as in the original."""
-    ascii_quotes = "".join(QUOTES.get(character, character) for character in _apostrophes(token))
-    return "" if ascii_quotes in ("'", "''", "`", "``") else ascii_quotes
-
-
-def _hyphens(token: str) -> str:
-    return token if len(token) > 4 else ""
-
-
-def _bracket(token: str) -> str:
-    return BRACKETS[token]
-
-
-def _symbol(token: str) -> str:
-    return SYMBOLS.get(token, token)
-
-
-QUOTES = {"\u2018": "`", "\u201a": "`", "\u201b": "`", "\u2039": "`", "\u2019": "'", "\u203a": "'"}
-QUOTES |= {"\u201c": "``", "\u201e": "``", "\u00ab": "``", "\u201d": "''", "\u00bb": "''"}
-BRACKETS = {"(": "-LRB-", ")": "-RRB-", "{": "-LCB-", "}": "-RCB-", "[": "-LSB-", "]": "-RSB-"}
-SYMBOLS = {
+# -- how tokens are written --------------------------------------------------------------------------------------------
+WRITTEN = {
+    **{"{": "-LCB-", "}": "-RCB-", "[": "-LSB-", "]": "-RSB-"},
     **{"\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3"},
-    **{"\u00a2": "cents", "\u00a3": "#", "\u20a4": "#", "\u00a4": "$", "\u0080": "$", "\u20a0": "$", "\u20ac": "$"},
+    **{"\u00a2": "cents", "\u00a3": "#", "\u00a4": "$", "\u0080": "$", "\u20a0": "$", "\u20ac": "$"},
     **{"&amp;": "&", "&lt;": "<", "&gt;": ">"},
 }
-
-
-def _rule(pattern: str, form: Callable[[str], str] = _same, *, context: str = "") -> Rule:
-    return re.compile(f"({pattern}){context}"), form
-
-
-def _any(words: list[str]) -> str:
-    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-
-
-_CASED = "|".join(f"{word[0]}(?i:{word[1:]})" for word in CASED_ABBREVIATIONS)
-_STARTS = "|".join(f"{word[0]}(?i:{re.escape(word[1:])})" for word in SENTENCE_STARTS)
-
-# -- the rules, in order of precedence ---------------------------------------------------------------------------------
-# Rules whose first character is a letter or a digit.
-WORD_RULES: list[Rule] = [
-    _rule("(?i:can(?=not))", context="(?i:not)"),
-    _rule("(?i:gon(?=na)|got(?=ta)|lem(?=me)|gim(?=me)|wan(?=na))", context="(?i:na|ta|me)"),
-    _rule(WORD, context=REDUCED),
-    _rule("[A-Za-z]*[A-MO-Za-mo-z]", context=NOT),
-    _rule(WORD),
-    _rule(WITH_APOSTROPHE, _apostrophes),
-    _rule(rf"(?i:y){APOSTROPHE}", _apostrophes, context=r"[^\W\d_]"),
-    _rule(ADDRESS),
-    _rule(MAIL),
-    _rule(NOT, _apostrophes, context="[^A-Za-z]"),
-    _rule(r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}"),
-    _rule(NUMBER),
-    _rule(r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|\u2044)\d{1,4}"),
-    _rule(
-        rf"{ALNUM}+(?:-[^\W\d_]+){{0,2}}(?:\\?/{ALNUM}+(?:-[^\W\d_]+){{0,2}}){{1,2}}",
-    ),
-    _rule(r"[A-Z]*\$"),
-    _rule(rf"(?i:{_any(NUMBERED_ABBREVIATIONS)})\.", context=rf"{SPACE_NL}?\d"),
-    _rule(rf"(?:(?i:{_any(ABBREVIATIONS)})|{_CASED})\."),
-    _rule("[A-Za-z]", context=rf"\.(?:{SPACE_NL}+(?:{_STARTS})(?:{SPACE_NL}|[?!])|\s*\Z)"),
-    _rule(rf"{ACRONYM}\."),
-    _rule(rf"{ALNUM}+(?:\.{ALNUM}+)*\.(?i:{FILE_ENDING})", context=rf"(?:{SPACE_NL}|[.?!,\"'<])"),
-    _rule(rf"{WORD}\.", context=STOP),
-    _rule(r"(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0][0-9]{3,4}[- \u00a0]?[0-9]{3,5}"),
-    _rule(r"(?:[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}"),
-    _rule(rf"{ALNUM}(?:{ALNUM}|[.,])*(?:-(?:{INITIALS}\.|{ALNUM}+))+"),
-    _rule(rf"{ALNUM}(?:{ALNUM}|[.,])*(?:-(?:{INITIALS}\.|{ALNUM}+))+\.", context=STOP),
-    _rule(
-        rf"(?:{ELISION})?(?:{ALNUM}+|{NUMBER})(?:{HYPHEN}(?:{ELISION})?(?:{ALNUM}+|\d+(?:[.:,]\d+)*))*", _apostrophes
-    ),
-    _rule(rf"(?:{ALNUM}+|{NUMBER})(?:{HYPHEN}(?:{ALNUM}+|\d+(?:[.:,]\d+)*))*\.", context=STOP),
-    _rule(r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+", _ampersand),
-    _rule(NOT, _apostrophes),
-    _rule(r"(?i:c\+\+|[cf]#)"),
-]
-# Rules whose first character is neither. A token that is only punctuation of the list that pycocoevalcap removes is
-# written as nothing.
-MARK_RULES: list[Rule] = [
-    _rule(rf"{APOSTROPHE}(?i:t)(?=(?i:is|was))", _apostrophes, context="(?i:is|was)"),
-    _rule(TAG),
-    _rule("(?i:&[mn]dash;)|[\u0096\u0097\u2013-\u2015]", _dropped),
-    _rule("(?i:&amp;|&lt;|&gt;)|[\u00bc-\u00be\u2153\u2154\u00a2-\u00a5\u0080\u20a0\u20a4\u20ac]", _symbol),
-    _rule("&#[0-9]+;"),
-    _rule(WORD),
-    _rule(WITH_APOSTROPHE, _apostrophes),
-    _rule(r"@[a-zA-Z_][a-zA-Z_0-9]*|#[^\W\d_]+"),
-    _rule(REDUCED, _apostrophes, context="[^A-Za-z]"),
-    _rule(NUMBER),
-    _rule(r"[A-Z]*\$|#"),
-    _rule(rf"{APOSTROPHE}[0-9][0-9]", _apostrophes, context=SPACE_NL),
-    _rule(
-        r"(?:\([0-9]{2,3}\)[ \u00a0]?|\+\+?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])"
-        r"[0-9]{3,4}[- \u00a0]?[0-9]{3,5}",
-        _brackets,
-    ),
-    _rule("\"|(?i:&quot;)|''", _dropped),
-    _rule(r"[<>]?[:;=][\-o*']?[()DPdpO\\{@|\[\]]", _brackets, context=rf"(?!{ALNUM})[\s\S]"),
-    _rule(r"[\-^x=~<>']_[\-^x=~<>']"),
-    _rule(r"[(){}\[\]]", _bracket),
-    _rule("-+", _hyphens),
-    _rule("\\.\\.\\.+|[\u0085\u2026]|\\.[ \u00a0](?:\\.[ \u00a0])+\\.", _dropped),
-    _rule(r"@+|#+|_+|\*+|(?:\\\*){1,3}"),
-    _rule("[,;:]", _dropped),
-    _rule(r"[?!]+", lambda token: token if len(token) > 1 else ""),
-    _rule(r"\.", _dropped),
-    _rule("=|/|[\u00a1\u00bf\u037e\u0589\u061f\u06d4\u0700-\u0702\u07fa\u3001\u3002]"),
-    _rule("'", _dropped, context=rf"(?:{LETTER}(?!{SPACE_NL})[\s\S]|[AaIiUu]{SPACE_NL})"),
-    _rule(QUOTE, _quotes),
-    _rule(REDUCED, _apostrophes),
-    _rule(r"<<|>>|[<>+%&~^|\\]"),
-    _rule(
-        "[\u00a6\u00a7\u00a8\u00a9\u00ac\u00ae\u00af\u00b0-\u00b4\u00b6-\u00b9\u00d7\u00f7\u2016\u2020-\u2025"
-        "\u2030-\u2038\u203b\u203c\u203e-\u2044\u2100-\u214f\u2190-\u2bff\u3003-\u3006\u3008-\u3020]"
-    ),
-]
+STRAIGHT = str.maketrans(
+    {
+        **dict.fromkeys("\u2019\u203a\u0092", "'"),
+        **dict.fromkeys("\u2018\u201b\u2039\u0091", "`"),
+        **dict.fromkeys("\u201d\u00bb\u0094", "''"),
+        **dict.fromkeys("\u201c\u00ab\u0093", "``"),
+    }
+)
+# Written as something that pycocoevalcap removes.
+DROPPED = re.compile(r"[\"'`]|''|``|[,:;?!]|\.+|-{1,4}|&(?:quot|nbsp|[mn]dash);")
