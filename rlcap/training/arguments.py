@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from rlcap.evaluation.metrics import METRICS
 from rlcap.recipes import check_types
 
 PARTS = ("vision", "connector", "decoder")
+# What evaluation during training measures: without Java, and without a second set of captions to compare with.
+MEASURED = [name for name in METRICS if name not in ("meteor", "spice", "novel_share", "captions")]
 GREATER_IS_BETTER = {"loss": False, "bad_ending_rate": False}
 
 
@@ -155,6 +158,12 @@ class CaptionerTrainingArguments(TrainingArguments):
         if self.greater_is_better is None:
             self.greater_is_better = GREATER_IS_BETTER.get(str(self.metric_for_best_model), True)
         super().__post_init__()
+        require(
+            self.eval_strategy == "no" or self.metric_for_best_model in MEASURED,
+            "metric_for_best_model",
+            self.metric_for_best_model,
+            f"one of {', '.join(MEASURED)}",
+        )
         reported = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
         # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
         self.trackers = [name for name in reported if name in ("wandb", "tensorboard")]

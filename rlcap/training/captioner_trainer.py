@@ -143,7 +143,7 @@ class CaptionerTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The objective's sum over the micro-batch, divided by a constant; `training_step` puts the true count there."""
+        """The objective's sum over the micro-batch, divided by a constant; `training_step` divides by the count."""
         assert not return_outputs, "evaluation generates captions; it never asks for outputs"
         self.bad_images.extend(inputs["bad"])
         if inputs["visual"] is None:  # no picture of this batch could be decoded: a step of nothing, on every parameter

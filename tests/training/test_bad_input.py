@@ -1,0 +1,179 @@
+"""What users get wrong: one message that names it, exit code 2, no traceback."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import picture_dataset
+from test_captioner_trainer import xe_trainer
+from tiny import CAPTIONS, tiny_encoder_decoder, tiny_grid_transformer
+
+from rlcap.cli import main
+from rlcap.data.write_features import write_features
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A captioner that takes 24 tokens at most."""
+    folder = tmp_path_factory.mktemp("captioners") / "tiny"
+    tiny_encoder_decoder().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Five pictures to train on and one to validate with."""
+    picture_dataset(tmp_path, 6)
+    return write_rows(tmp_path, [row(i, "val" if i == 5 else "train") for i in range(6)])
+
+
+def row(index: int, split: str = "train", references: list[str] | None = None, image: str | None = None) -> dict:
+    references = CAPTIONS[:2] if references is None else references
+    return {"image_id": f"p{index}", "image": image or f"{index}.png", "references": references, "split": split}
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    path = folder / "captions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], command: str, *arguments: Any) -> str:
+    """The message with which a command ends."""
+    with pytest.raises(SystemExit) as end:
+        main([command, *map(str, arguments)])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert err.count("rlcap: ") == 1
+    return err[err.index("rlcap: ") :]
+
+
+def options(saved: Path, captions: Path, output: Path, **others: Any) -> list[Any]:
+    fixed = {"captioner": saved, "data": captions, "output_dir": output, "use_cpu": True, "max_caption_length": 24}
+    quiet = {"disable_tqdm": True, "save_strategy": "no", "max_steps": 2, "per_device_train_batch_size": 2}
+    chosen = {**fixed, **quiet, **others}
+    lists = (value if isinstance(value, list) else [value] for value in chosen.values())
+    return [text for key, values in zip(chosen, lists, strict=True) for text in (f"--{key}", *values)]
+
+
+# Rewards that are named module:function in a recipe.
+
+
+def nan_reward(completions: list[str], **columns: Any) -> list[float]:
+    return [math.nan] * len(completions)
+
+
+def short_reward(completions: list[str], **columns: Any) -> list[float]:
+    return [0.0]
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"learning_rate": "fast"}, "learning_rate: invalid float value: 'fast'"),
+        ({"num_samples": 2.5}, "num_samples: invalid int value: '2.5'"),
+        ({"num_sample": 3}, "unknown key 'num_sample' (did you mean 'num_samples'?)"),
+        ({"baseline": "mean"}, "baseline is 'mean'; it must be one of greedy, leave_one_out, group, beam_mean"),
+        ({"num_samples": 1}, "num_samples is 1; it must be 2 or more with baseline leave_one_out"),
+        ({"reward_weights": [1, 2]}, "reward_weights is [1.0, 2.0]; it must be one number a reward; there are 1"),
+        ({"freeze": "head"}, "freeze is 'head'; it must be among vision, connector, decoder"),
+        ({"rewards": "cider"}, "there is no reward 'cider'; the built-in ones are cider-d"),
+        ({"reward_options": '{"bleu": {}}'}, "reward_options is ['bleu']; it must be among the rewards ['cider-d']"),
+        ({"reward_options": "{"}, "reward_options is no JSON"),
+        ({"max_caption_length": 30}, "max_caption_length is 30; it must be at most 24"),
+        ({"images": "nowhere"}, "nowhere: there is no such folder of pictures"),
+        ({"data": "nothing.json"}, "nothing.json"),
+        ({"train_split": "trian"}, 'has no rows in the split "trian"; there are "train" (5), "val" (1)'),
+        ({"eval_strategy": "steps", "val_split": "dev"}, 'has no rows in the split "dev"'),
+        ({"eval_strategy": "epoch", "metric_for_best_model": "cidre"}, "it must be one of bleu_1, bleu_2"),
+        ({"rewards": "test_bad_input:nan_reward"}, "nan_reward: returned nan for the picture 'p"),
+        ({"rewards": "test_bad_input:short_reward"}, "short_reward: returned 1 values for 10 captions"),
+        ({"config": "scst/nothing"}, "no recipe 'scst/nothing': it is no file, and the shipped ones are"),
+        ({"vision": "x"}, "captioner, vision is"),
+    ],
+    ids=str,
+)
+def test_each_has_its_message(
+    others: dict[str, Any],
+    message: str,
+    saved: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = told(capsys, "scst", *options(saved, data, tmp_path / "run", **others))
+    assert message in found
+
+
+def test_debug_shows_the_traceback(saved: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="baseline is 'mean'"):
+        main(["scst", *map(str, options(saved, data, tmp_path / "run", baseline="mean")), "--debug"])
+
+
+@pytest.mark.parametrize("command", ["xe", "scst"])
+def test_a_picture_without_references(
+    command: str, saved: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(tmp_path, [row(0), row(1, references=[]), row(2)])
+    found = told(capsys, command, *options(saved, data, tmp_path / "run"))
+    assert "1 of 3 pictures have no references: p1" in found
+
+
+def test_an_empty_caption_stops_or_is_dropped(
+    saved: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(tmp_path, [row(0), row(1, references=["A dog.", " "]), row(2)])
+    found = told(capsys, "xe", *options(saved, data, tmp_path / "run"))
+    assert "1 pictures have an empty caption: p1" in found
+    assert "drop_empty" in found
+    main(["xe", *map(str, options(saved, data, tmp_path / "run", drop_empty_captions=True))])
+    assert (tmp_path / "run" / "final").is_dir()
+
+
+def test_a_text_file_named_jpg_is_skipped_and_too_many_stop(
+    saved: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    shutil.copy(tmp_path / "text.jpg", tmp_path / "other.jpg")
+    write_rows(tmp_path, [row(0), row(1, image="text.jpg"), row(2), row(3)])
+    with pytest.warns(UserWarning, match=r"skipped a picture: .*text\.jpg: is not a picture"):
+        main(["xe", *map(str, options(saved, data, tmp_path / "run", per_device_train_batch_size=1, max_steps=4))])
+    assert (tmp_path / "run" / "final").is_dir()
+    write_rows(tmp_path, [row(0), row(1, image="text.jpg"), row(2, image="other.jpg"), row(3)])
+    with pytest.warns(UserWarning, match="skipped a picture"):
+        found = told(capsys, "scst", *options(saved, data, tmp_path / "other", max_steps=4))
+    assert "2 of 4 pictures cannot be decoded, more than the 1 that max_bad_images allows" in found
+    assert "text.jpg: is not a picture" in found
+    assert "other.jpg: is not a picture" in found
+
+
+def test_a_long_caption_is_cut_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = picture_dataset(tmp_path, 2)
+    captioner = tiny_encoder_decoder()
+    trainer = xe_trainer(captioner, dataset, tmp_path / "run", max_caption_length=5, max_steps=1)
+    tokens = trainer.references_of(list(dataset))
+    assert tokens.ids.shape[2] == 5
+    assert not tokens.finished.any()  # and no EOS is taught where it was cut
+    assert captioner.codec.truncated == 5
+    (record,) = (record for record in caplog.records if "was cut to 5" in record.message)
+    assert record.levelname == "WARNING"
+
+
+def test_features_need_a_frozen_vision_model_and_the_same_one(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rlcap.data import load_captions
+
+    captioner = tiny_grid_transformer("resnet")
+    captioner.save_pretrained(tmp_path / "captioner")
+    tiny_grid_transformer("resnet", seed=1).save_pretrained(tmp_path / "other")
+    write_features(captioner, load_captions(data), tmp_path / "features")
+    arguments = options(tmp_path / "captioner", data, tmp_path / "run", features=tmp_path / "features")
+    assert "add vision to freeze (--freeze vision)" in told(capsys, "scst", *arguments)
+    arguments[1] = tmp_path / "other"
+    found = told(capsys, "scst", *arguments, "--freeze", "vision")
+    assert "were made differently: weights: stored sha256:" in found
