@@ -40,7 +40,7 @@ class Noted:
 def scst_trainer(
     captioner: Any, dataset: Dataset, output: Path, reward: Any, recorder: Recorder | None = None, **options: Any
 ) -> SCSTTrainer:
-    features = options.pop("features", None)
+    features, val = options.pop("features", None), options.pop("val", None)
     settings = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-3, "max_grad_norm": 0.0}
     fixed = {"num_samples": K, "max_new_tokens": 8, "temperature": TEMPERATURE, "max_caption_length": 24}
     rest = {"save_strategy": "no", "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no"}
@@ -49,6 +49,7 @@ def scst_trainer(
         captioner,
         args,
         dataset,
+        val,
         reward_functions=[reward],
         callbacks=[recorder] if recorder else None,
         features=features,

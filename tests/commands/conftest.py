@@ -1,0 +1,8 @@
+"""The tiny captioners of the captioner tests, and commands in processes of their own."""
+
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+for folder in ("captioners", "training"):  # tiny.py and commands.py
+    sys.path.insert(0, str(TESTS / folder))

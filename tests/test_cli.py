@@ -1,0 +1,72 @@
+"""The `rlcap` command: quick help, commands, messages."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rlcap import __version__
+from rlcap.cli import COMMANDS, main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rlcap", *arguments], check=False, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = run("--help")
+        seconds.append(time.perf_counter() - started)
+    assert done.returncode == 0
+    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+    assert min(seconds) < 0.5
+    code = (
+        "import sys; from rlcap.cli import main; main(['--help']); main(['--version']); "
+        "heavy = {'torch', 'transformers', 'numpy', 'datasets', 'PIL', 'trl', 'yaml'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_users_errors_are_one_message_and_debug_shows_where() -> None:
+    wrong = ("caption", "--captioner", "nowhere", "--images", "nothing.png")
+    done = run(*wrong)
+    assert done.returncode == 2
+    assert done.stderr == "rlcap: nothing.png: there is no such picture\n"
+    for debug in ((*wrong, "--debug"), ("--debug", *wrong)):
+        done = run(*debug)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert "ValueError: nothing.png: there is no such picture" in done.stderr
+
+
+def test_no_command_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--help"], ["-h"], ["help"]):
+        main(arguments)
+        assert "usage: rlcap COMMAND" in capsys.readouterr().out
+    main(["--version"])
+    assert capsys.readouterr().out == f"rlcap {__version__}\n"
+
+
+def test_an_unknown_command_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["trian"])
+    assert end.value.code == 2
+    assert "there is no command 'trian'; there are: quickstart, xe, scst" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["caption", "features", "evaluate", "quickstart"])
+def test_each_command_has_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"usage: rlcap {command}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([command, "--no-such-flag"])
+    assert end.value.code == 2
