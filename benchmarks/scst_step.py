@@ -94,8 +94,6 @@ def vit_gpt2(captions: list[str], vision_width: int = 192, width: int = 256) -> 
         n_embd=width,
         n_layer=3,
         n_head=4,
-        is_decoder=True,
-        add_cross_attention=True,
         **special,
     )
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)

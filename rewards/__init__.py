@@ -4,7 +4,7 @@ reward(completions, *, references=None, image_id=None, finished=None, **columns)
 """
 
 from rewards.loading import BUILT_IN, load
-from rewards.reward import Reward
+from rewards.reward import Reward, describe
 from rewards.score import combine, score
 
-__all__ = ["BUILT_IN", "Reward", "combine", "load", "score"]
+__all__ = ["BUILT_IN", "Reward", "combine", "describe", "load", "score"]

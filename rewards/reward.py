@@ -1,7 +1,7 @@
 """What a reward is, and how a plain reward function becomes one."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 # What a trainer hands every reward beside the dataset's columns.
@@ -16,6 +16,18 @@ class Reward(Protocol):
     needs: frozenset[str]
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float] | list[float | None]: ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A reward that says what determines its score."""
+
+    def describe(self) -> Mapping[str, Any]: ...
+
+
+def describe(reward: Reward) -> dict[str, Any]:
+    """What determines a reward's score, for the record of a run; the name alone where the reward does not say."""
+    return dict(reward.describe()) if isinstance(reward, Described) else {"name": reward.__name__}
 
 
 class FunctionReward:

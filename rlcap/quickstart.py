@@ -92,8 +92,6 @@ def tiny_captioner(train: datasets.Dataset, seed: int) -> EncoderDecoder:
         n_embd=width,
         n_layer=3,
         n_head=4,
-        is_decoder=True,
-        add_cross_attention=True,
         **ids,
     )
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)

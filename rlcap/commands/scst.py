@@ -5,6 +5,7 @@ from rlcap.recipes import parse
 
 def main(argv: list[str]) -> None:
     """Self-critical sequence training from a recipe and the command line."""
+    import rewards
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.scst import SCSTTrainer
@@ -14,14 +15,10 @@ def main(argv: list[str]) -> None:
     train, val = run.load_splits(data, evaluated=args.eval_strategy != "no")
     captioner = run.load_captioner(captioner_arguments, train, args.seed)
     features = run.open_features(data, captioner, args.freeze, [train, val])
+    functions = run.load_rewards(args, train)
     trainer = SCSTTrainer(
-        captioner,
-        args,
-        train,
-        val,
-        reward_functions=run.load_rewards(args, train),
-        features=features,
-        callbacks=run.trackers(args),
+        captioner, args, train, val, reward_functions=functions, features=features, callbacks=run.trackers(args)
     )
     described = run.settings_of(data) | run.settings_of(captioner_arguments)
+    described["scored_by"] = [rewards.describe(function) for function in functions]
     print(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")

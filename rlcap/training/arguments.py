@@ -64,7 +64,7 @@ class CaptionerArguments:
     feedforward: int = field(default=2048, metadata={"help": "new grid transformer: width of the feed-forward layers"})
     dropout: float = field(default=0.1, metadata={"help": "new grid transformer: dropout"})
     vocabulary_size: int = field(default=5000, metadata={"help": "new grid transformer: tokens of its own tokenizer"})
-    max_frames: int = field(default=1, metadata={"help": "new grid transformer: most frames of a clip; 1 for pictures"})
+    max_frames: int = field(default=1, metadata={"help": "most frames of a clip; 1 for pictures, or as stored"})
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -71,7 +71,9 @@ def open_features(
 def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset, seed: int) -> Captioner:
     """The captioner the recipe names, or a new grid transformer on its vision model, initialised from the seed."""
     if arguments.captioner is not None:
-        return captioners.load(arguments.captioner)
+        return captioners.load(
+            arguments.captioner, max_frames=arguments.max_frames if arguments.max_frames > 1 else None
+        )
     set_seed(seed)
     config = GridTransformerConfig(
         d_model=arguments.d_model,
