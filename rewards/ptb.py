@@ -75,9 +75,10 @@ def _end_of_word(chunk: str, start: int) -> int:
     end = name.end() if name else start + 1
     if end == len(chunk):
         return end
-    shapes = [rules.WORDS]
-    if not chunk.isalnum():
-        shapes.append(rules.WORDS_WITH_APOSTROPHE)
+    around = rules.AROUND_APOSTROPHE.match(chunk, start)
+    if around and rules.is_one_word(around[1], around[2]):
+        end = max(end, around.end())
+    shapes = [rules.WORDS, rules.WORDS_WITH_APOSTROPHE]
     if rules.ADDRESS_SIGN.search(chunk, start):
         shapes.append(rules.ADDRESSES)
     return max(end, *(m.end() for group in shapes for shape in group if (m := shape.match(chunk, start))))
@@ -103,7 +104,7 @@ def _written_word(token: str) -> list[str]:
         return [token[:3], token[3:]]
     if len(token) == 3 and not token[1].isalnum():  # "n't", whatever its apostrophe
         return [token.translate(rules.STRAIGHT)]
-    return [token.replace("&amp;", "&")]
+    return [token]
 
 
 def _mark(chunk: str, start: int, following: str) -> tuple[int, str]:

@@ -51,19 +51,24 @@ _ACCENT = (
 _LETTER = rf"(?:[^\W\d_{_ODD_DIGITS}]|{_ACCENT})"
 _ALNUM = rf"[^\W_{_ODD_DIGITS}]"
 _RUN = f"{_ALNUM}+"
+_PART = rf"{_LETTER}(?:{_LETTER}|\d)*"
 _APOSTROPHE = "['\u2019\u0092]"
 _TYPED = "['\u2019\u0092`\u2018\u201b\u0091]"  # an apostrophe or what is typed for one: "do n`t"
+_NOT = rf"(?i:n){_TYPED}(?i:t)"
 _ELIDED = rf"(?:[dolDOL]{_TYPED}(?={_ALNUM}{{2}}))?"  # "o'clock", "d'Arc", "l'eau"; but "o ' a"
 _OPTION = rf"{_RUN}(?:-{_LETTER}+){{0,2}}"
-_HOST = r"[^\s\"<>|().]+"
-_PATH = r"[^\s\"<>|()]*[^\s\"<>|(){}.,!?-]"  # the punctuation that ends a sentence is not an address's
-_SITE = r"(?:[a-z]+\.)+(?:com|net|org|edu)"
+# Asked for every ASCII mark: the first end an address anywhere, the others are not part of it where it ends.
+_IN_ADDRESS = r"""[^\s"()<>{|}]"""
+_ADDRESS_END = "(?<![-!,.?])"
+_HOST = _IN_ADDRESS.replace("()", "().") + "+"
+_SITE = r"(?:[a-z]+\.)+(?:com|edu|net|org)"
+_PATH = f"(?:/{_IN_ADDRESS}{{2,}}{_ADDRESS_END})?"
 _OWN_APOSTROPHE = "c'est c'mon cap'n dunkin' e'er ev'ry li'l nat'l nor'easter ol' s'mores somethin'"
 
 # -- words: of all the shapes that fit, the longest is the token -------------------------------------------------------
 WORD_START = re.compile(f"{_ALNUM}|{_ACCENT}")
 # "end.Start", "a!b", "r2d2"; but "a , b", "a5 .5"
-NAME = re.compile(rf"{_LETTER}(?:{_LETTER}|\d)*(?:[.!?]{_LETTER}(?:{_LETTER}|\d)*)*")
+NAME = re.compile(rf"{_PART}(?:[.!?]{_PART})*")
 WORDS = _shapes(
     r"\d+(?:[.,:]\d+)*",  # "1,000.50", "12:55", "555.123.4567"; "10.30 pm"
     r"(?:\d+-)?\d+[/\u2044]\d+",  # "2-1/2"
@@ -71,67 +76,77 @@ WORDS = _shapes(
     # A hyphen also holds the commas and periods before it together: "red,blue-green"; but "blue-green , red".
     rf"[A-Za-z0-9]+(?:[.,]+[A-Za-z0-9]+)*[.,]*(?:-(?:(?:[A-Za-z]\.){{2,}}|{_RUN}))+",
     rf"{_OPTION}(?:/{_OPTION}){{1,2}}",  # "and/or", "a/b/c"; "a/b/c / d"
-    "[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+",  # "AT&T", "M&M s"; but "r & b"
+    "[A-Z]+(?:[&+][A-Z]+)+",  # "AT&T", "M&M s"; but "r & b"
     r"[A-Z]+\$",  # "US$ 5"
     r"[Cc]\+\+|[CcFf]#",
 )
 WORDS_WITH_APOSTROPHE = _shapes(
-    rf"[A-HJ-XZn]{_TYPED}[^\W\d_]{{2,}}",  # "B'nai", and "don'ts" is "do n'ts"; but "I ' abc", "b ' ab"
-    rf"[^\W\d_]+[aeiouyAEIOUY]{_TYPED}[aeiouA-Z][^\W\d_]*",  # "ma'am", "Ho'ohu", "qu'il"; but "a ' aa"
-    rf"(?i:n{_TYPED}t)",
-    rf"[djlDJL]{_APOSTROPHE}|[yY]{_APOSTROPHE}(?={_LETTER})",  # "d' 5", "j' ai", "y' all"
+    _NOT,
+    rf"(?i:[djl]){_APOSTROPHE}|[Yy]{_APOSTROPHE}(?={_LETTER})",  # "d' 5", "j' ai", "y' all"
     rf"(?i:{_OWN_APOSTROPHE})".replace("'", _APOSTROPHE).replace(" ", "|"),
 )
+AROUND_APOSTROPHE = re.compile(rf"([^\W\d_]+){_TYPED}([^\W\d_]+)")
+
+
+def is_one_word(before: str, after: str) -> bool:
+    """Whether the letters before and after an apostrophe are one token with it."""
+    if len(before) == 1:  # "B'nai", "don'ts" as "do n'ts"; but "b ' nai", "B ' a", "I ' abc", "Y' abc"
+        return len(after) > 1 and (before == "n" or (before.isupper() and before not in "IY"))
+    # "ma'am", "qu'il", "Shi'Ab"; but "ma ' bc", "doc ' ab"
+    return before[-1].lower() in "aeiouy" and (after[0] in "aeiou" or after[0].isupper())
+
+
 ADDRESSES = _shapes(
-    rf"(?i:https?)://{_HOST}\.{_PATH}",
-    rf"(?:(?i:www)(?:\.{_HOST})+\.[a-zA-Z]{{2,4}}|{_SITE})(?:/[^\s\"<>|()]{_PATH})?",
-    rf"[a-zA-Z0-9][^\s\"<>|()]*@{_HOST}(?:\.{_HOST})*",  # "a@b," with its comma
+    rf"(?i:https?)://{_HOST}\.{_IN_ADDRESS}+{_ADDRESS_END}",
+    rf"(?i:www)(?:\.[\w-]+)+{_PATH}",
+    _SITE + _PATH,  # "ab.com/xyz", but "ab.de / xyz"
+    rf"[A-Za-z0-9]{_IN_ADDRESS}*@{_HOST}(?:\.{_HOST})*",  # "a@b," with its comma
 )
-ADDRESS_SIGN = re.compile("@|://|(?i:www)|com|net|org|edu")
-BEFORE_NOT = re.compile(rf"[A-Za-z]*[A-MO-Za-mo-z](?=(?i:n){_TYPED}(?i:t))")
+ADDRESS_SIGN = re.compile("://|@|(?i:www)|com|edu|net|org")
+BEFORE_NOT = re.compile(rf"[A-Za-z]+(?<![Nn])(?={_NOT})")  # "do n't", but "nn ' t"
 # "he 's", "he 's 's"; "he ' sx" with a straight apostrophe, but "he 's x" with a curly one
 _SHORT = "(?i:[sdm]|ll|re|ve)"
 SHORT_FORM = re.compile(rf"'{_SHORT}(?![A-Za-z])|[\u2019\u0092]{_SHORT}")
 INITIALS = re.compile(r"[A-Za-z](?:\.[A-Za-z])*")
 
 # -- what begins with a mark: the first shape that fits is the token ---------------------------------------------------
+_CURLY = {
+    "\u2018\u201b\u2039\u0091": "`",
+    "\u2019\u203a\u0092": "'",
+    "\u201c\u00ab\u0093": "``",
+    "\u201d\u00bb\u0094": "''",
+}
+_EYES, _NOSE, _MOUTH = "[:;=]", "-?", r"[][(){@|\\DdOPp]"
 MARKS = _shapes(
     "''",
-    "'(?i:t)(?=(?i:is|was))",  # "'t is"
+    "'[Tt](?=(?i:is|was))",  # "'t is"
     rf"{_APOSTROPHE}(?i:cause|em|till?|n{_APOSTROPHE})",  # "rock 'n' roll", "'em ail"
-    "'[nN]$|[\u2019\u0092][nN]",  # "more 'n"; but "' nx"
-    rf"{_APOSTROPHE}(?:[2-9]0[sS]|\d\d$)",  # "the '90s"; "the '95" before a space, "the ' 95 ,"
-    r"<(?:[!?][A-Za-z-][^<>]*|/?[A-Za-z][\w:.@-]*/?)>",  # "<b>", "<unk>"; but "< 5 >"
-    r"[<>]?[:;=][-o*']?[()\[\]{@|\\DPdpO](?![^\W_])",  # ":)", "=d"; but ": D5"
-    r"[-^x=~<>']_[-^x=~<>']",  # "^_^"
-    r"-{2,}|\.{3,}|[?!]{2,}|@[A-Za-z_][A-Za-z_0-9]*|@+|#[^\W\d_]+|#+|\*+|_+|<<|>>",
+    "'[Nn]$|[\u2019\u0092][Nn]",  # "more 'n"; but "' nx"
+    rf"{_APOSTROPHE}(?:[2-9]0[Ss]|\d\d$)",  # "the '90s"; "the '95" before a space, "the ' 95 ,"
+    r"</?[A-Za-z][\w.:@-]*/?>",  # "<b>", "<unk>"; but "< 5 >"
+    rf"{_EYES}{_NOSE}{_MOUTH}(?!{_ALNUM})",  # ":)", "=d"; but ": D5"
+    r"-{2,}|\.{3,}|[!?]{2,}|\*+|_+|<<|>>",
+    r"@(?:[A-Za-z_]\w*|@*)|#(?:[^\W\d_]+|#*)",  # "@a5", "#a 5"
     r"[-+]?(?:[.,:]\d+|\d+)(?:[.,:]\d+)*",  # "-3", ".5", ":30", and what "5-6,7" leaves: "5-6 ,7"
-    rf"[\u2018\u2019\u201c\u201d\u00ab\u00bb]{_SITE}(?:/[^\s\"<>|()]{_PATH})?",  # a curly quote stays with the site
-    r"[`\u2018\u2019\u201b-\u201d\u2039\u203a\u00ab\u00bb\u0091-\u0094]{1,2}",
+    rf"[{''.join(_CURLY)}]{_SITE}{_PATH}",  # a curly quote stays with the site
+    rf"[`{''.join(_CURLY)}]{{1,2}}",
     r"&(?:amp|lt|gt|quot|nbsp|[mn]dash|#\d+);",
 )
 TELEPHONE = re.compile(r"\((\d{2,3})\)(\d{3,4}-?\d{3,5}|$)")  # "(555) 123-4567" is "-lrb-555-rrb- 123-4567"
 REST_OF_TELEPHONE = re.compile(r"\d{3,4}-?\d{3,5}")
 # Of the symbols that are no ASCII these are tokens; others (emoji, brackets of CJK text, ...) are passed over.
 SYMBOL = re.compile(
-    "[!-~\u0080\u00a1-\u00bf\u00d7\u00f7\u2016\u2017\u201a\u201e-\u2023\u2030-\u2038\u203b\u203e-\u2042\u2044\u2070-\u209c"
-    "\u20a0\u20a4\u20ac\u2100-\u214f\u2153-\u215e\u2190-\u2bff\u3001\u3002\u30fb\uff01-\uff65]"
+    "[!-~\u0080\u00a1-\u00bf\u00d7\u00f7\u2016-\u2023\u2030-\u2044\u2070-\u209c\u20a0\u20a4\u20ac"
+    "\u2100-\u214f\u2153-\u215e\u2190-\u2bff\u3001\u3002\u30fb\uff01-\uff65]"
 )
 
 # -- how tokens are written --------------------------------------------------------------------------------------------
+STRAIGHT = str.maketrans({curly: straight for group, straight in _CURLY.items() for curly in group})
 WRITTEN = {
-    **{"{": "-LCB-", "}": "-RCB-", "[": "-LSB-", "]": "-RSB-"},
-    **{"\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3"},
-    **{"\u00a2": "cents", "\u00a3": "#", "\u00a4": "$", "\u0080": "$", "\u20a0": "$", "\u20ac": "$"},
-    **{"&amp;": "&", "&lt;": "<", "&gt;": ">"},
+    **dict(zip("{}[]", ("-LCB-", "-RCB-", "-LSB-", "-RSB-"), strict=True)),
+    **dict(zip("\u00bc\u00bd\u00be\u2153\u2154", ("1/4", "1/2", "3/4", "1/3", "2/3"), strict=True)),
+    **dict.fromkeys("\u00a4\u0080\u20a0\u20ac", "$"),
+    **{"\u00a2": "cents", "\u00a3": "#", "&amp;": "&", "&lt;": "<", "&gt;": ">"},
 }
-STRAIGHT = str.maketrans(
-    {
-        **dict.fromkeys("\u2019\u203a\u0092", "'"),
-        **dict.fromkeys("\u2018\u201b\u2039\u0091", "`"),
-        **dict.fromkeys("\u201d\u00bb\u0094", "''"),
-        **dict.fromkeys("\u201c\u00ab\u0093", "``"),
-    }
-)
 # Written as something that pycocoevalcap removes.
 DROPPED = re.compile(r"[\"'`]|''|``|[,:;?!]|\.+|-{1,4}|&(?:quot|nbsp|[mn]dash);")
