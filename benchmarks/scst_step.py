@@ -2,16 +2,16 @@
 
     python benchmarks/scst_step.py [--repetitions 5] [--baselines leave_one_out greedy] [--threads 2]
 
-A step is 16 pictures x 5 samples of 20 tokens (random weights almost never end a caption sooner), CIDEr-D as the reward.
+A step is 16 pictures x 5 samples of 20 tokens (random weights almost never end one sooner), CIDEr-D as the reward.
 
     naive  transformers' sampled `generate` with 5 return sequences (and a greedy `generate` for the greedy baseline),
            pycocoevalcap's PTB tokeniser (Java) and CIDEr scorer, a teacher-forced pass over 80 rows that encodes every
            picture again for each of its captions, backward, AdamW
     rlcap  `SCSTTrainer.training_step` and the same AdamW step
 
-Models: `vit-gpt2`, a VisionEncoderDecoder whose every part trains (ViT 2.8 M parameters, 112 px; GPT-2 4.4 M, vocabulary
-5,000), and `grid`, a grid transformer of the size of DiCO (d 512, 3 + 3 layers) on stored features 49 x 2,048: the naive
-loop is spared the vision model too, and projects and encodes the grids for each pass.
+Models: `vit-gpt2`, a VisionEncoderDecoder whose every part trains (ViT 2.8 M parameters, 112 px; GPT-2 4.4 M,
+vocabulary 5,000), and `grid`, a grid transformer of the size of DiCO (d 512, 3 + 3 layers) on stored features of
+49 x 2,048: the naive loop is spared the vision model too, and projects and encodes the grids for each pass.
 
 Times are medians over repetitions in which both sides take turns. Memory is the peak resident set of a process that
 takes steps of one side alone, over what it held before its first step.
@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ class Bench:
         self.optimizer.step()
         self.optimizer.zero_grad()
         clock.append(time.perf_counter())
-        sample, reward, update = (after - before for before, after in zip(clock, clock[1:], strict=False))
+        sample, reward, update = (after - before for before, after in pairwise(clock))
         return {"encode": 0.0, "sample": sample, "reward": reward, "update": update, "step": clock[-1] - clock[0]}
 
     def _inner(self) -> nn.Module:
@@ -288,7 +289,8 @@ def main() -> None:
         peak_memory(arguments.memory_of, arguments.models[0], arguments.baselines[0])
         return
     print(
-        f"{PICTURES} pictures x {SAMPLES} samples x {LENGTH} tokens, {arguments.threads} threads, torch {torch.__version__}"
+        f"{PICTURES} pictures x {SAMPLES} samples x {LENGTH} tokens, {arguments.threads} threads, "
+        f"torch {torch.__version__}"
     )
     ratios = [
         compare(model, baseline, arguments.repetitions)

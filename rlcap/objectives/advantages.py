@@ -1,7 +1,7 @@
 """Advantages: what a caption's reward is compared with before it is reinforced.
 
-Every function takes rewards `[B, K]` of K captions a picture, NaN where a caption was not scored, and returns advantages
-`[B, K]`, NaN at the same places.
+Every function takes rewards `[B, K]` of K captions a picture, NaN where a caption was not scored, and returns
+advantages `[B, K]`, NaN at the same places.
 """
 
 import torch
@@ -57,7 +57,7 @@ def centred(rewards: Tensor) -> Tensor:
 
 
 def _std(rewards: Tensor) -> Tensor:
-    """The unbiased standard deviation of each picture's scored captions, `[B, 1]`, as TRL takes it; 0 where one is left."""
+    """The unbiased standard deviation of each picture's scored captions, `[B, 1]`, as TRL takes it; 0 for one caption."""
     deviations = torch.nan_to_num(centred(rewards))
     n = (~rewards.isnan()).sum(-1, keepdim=True)
     return (deviations.square().sum(-1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()

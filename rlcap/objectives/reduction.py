@@ -1,4 +1,4 @@
-"""How an objective is averaged: a total and a count, so that a mean can be taken over micro-batches and ranks at once."""
+"""How an objective is averaged: a total and a count, so that one mean is taken over micro-batches and ranks."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ NORMALIZATIONS = ("token", "sequence")
 
 @dataclass(frozen=True)
 class Total:
-    """A sum of losses and the number of things summed; `total / count` is the mean, whatever they were gathered over."""
+    """A sum of losses and the number of things summed; `total / count` is the mean, whatever was gathered."""
 
     total: Tensor
     count: Tensor
