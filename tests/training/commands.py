@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = [
-    *("datasets", "trl", "rlcap.training.run", "rlcap.training.scst", "rlcap.training.xe"),
+    *("datasets", "trl", "rlcap.training.run", "rlcap.training.scst", "rlcap.training.xe", "warm"),
     *("pycocoevalcap.cider.cider", "transformers.models.vit.modeling_vit", "transformers.models.gpt2.modeling_gpt2"),
 ]
 
