@@ -41,9 +41,9 @@ class QuickstartSettings:
 
     output_dir: Path
     seed: int = 0
-    train_scenes: int = 1000
-    xe_steps: int = 400
-    scst_steps: int = 150
+    train_scenes: int = 3000
+    xe_steps: int = 500
+    scst_steps: int = 100
     report_to: str = "none"
 
 
@@ -112,9 +112,10 @@ def _train_xe(settings: QuickstartSettings, train: datasets.Dataset, val: datase
         warmup_steps=50,
         lr_scheduler_type="cosine",
         dropout_off=True,
+        eval_max_new_tokens=24,
         eval_strategy="steps",
-        eval_steps=settings.xe_steps // 2,
-        save_steps=settings.xe_steps // 2,
+        eval_steps=max(settings.xe_steps // 4, 1),
+        save_steps=max(settings.xe_steps // 2, 1),
         logging_steps=max(settings.xe_steps // 10, 1),
         report_to=settings.report_to,
     )
@@ -126,22 +127,23 @@ def _train_scst(settings: QuickstartSettings, xe_dir: Path, train: datasets.Data
     args = SCSTArguments(
         output_dir=str(settings.output_dir / "scst"),
         seed=settings.seed,
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=32,
         per_device_eval_batch_size=50,
         max_steps=settings.scst_steps,
-        learning_rate=1e-4,
+        learning_rate=3e-5,
         warmup_steps=10,
         max_new_tokens=24,
         eval_max_new_tokens=24,
+        eval_on_start=True,
         eval_strategy="steps",
-        eval_steps=settings.scst_steps // 2,
-        save_steps=settings.scst_steps // 2,
+        eval_steps=max(settings.scst_steps // 4, 1),
+        save_steps=max(settings.scst_steps // 2, 1),
         logging_steps=max(settings.scst_steps // 10, 1),
         report_to=settings.report_to,
     )
     corpus = {row["image_id"]: row["references"] for row in train}
     trainer = SCSTTrainer(
-        captioners.load(xe_dir / "final"),
+        captioners.load(xe_dir / "best"),
         args,
         train,
         val,
@@ -153,6 +155,7 @@ def _train_scst(settings: QuickstartSettings, xe_dir: Path, train: datasets.Data
 
 def _run(trainer: XETrainer | SCSTTrainer, command: str) -> Path:
     folder = run.train(trainer, command, {})
+    trainer.captioner.load_state_dict(captioners.load(folder / "best").state_dict())
     test = load_captions(folder.parent / "scenes" / "captions.jsonl", split="test")
     write_json(folder / "test.json", trainer.caption(test))
     return folder
@@ -164,7 +167,7 @@ def _show(
     predictions: dict[str, dict[str, str]],
     results: dict[str, dict[str, float]],
 ) -> None:
-    table = Table(title=f"{len(test)} unseen scenes, beam 3")
+    table = Table(title=f"{len(test)} unseen scenes, beam 3, the best of each run on validation")
     table.add_column("")
     for name in SHOWN:
         table.add_column(name, justify="right")

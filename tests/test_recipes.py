@@ -117,8 +117,6 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     given = find_recipe(name).read_text()
     if "captioner:" not in given and "\nvision:" not in given:
         paths += ["--captioner", "somewhere"] if command == "scst" else ["--vision", "somewhere"]
-    data, _, args = parse(
-        ["--config", name, *paths], command, DataArguments, CaptionerArguments, argument_class
-    )
+    data, _, args = parse(["--config", name, *paths], command, DataArguments, CaptionerArguments, argument_class)
     assert data.data == "captions.json"
     assert isinstance(args, argument_class)

@@ -183,7 +183,7 @@ def _check_captions(rows: list[CaptionRow], drop_empty: bool, path: Path) -> Non
     if empty and not drop_empty:
         raise ValueError(
             f"{path}: {len(empty)} pictures have an empty caption: {_listed(empty)}; "
-            "correct them, or leave such captions out with drop_empty=True"
+            "correct them, or leave such captions out (drop_empty_captions: true, or drop_empty=True)"
         )
     for row in rows:
         row.references = [caption.strip() for caption in row.references if caption.strip()]

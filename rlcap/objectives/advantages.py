@@ -57,7 +57,7 @@ def centred(rewards: Tensor) -> Tensor:
 
 
 def _std(rewards: Tensor) -> Tensor:
-    """The unbiased standard deviation of each picture's scored captions, `[B, 1]`, as TRL takes it; 0 for one caption."""
+    """The unbiased standard deviation of each picture's scored captions, `[B, 1]`, as TRL takes it; 0 for one."""
     deviations = torch.nan_to_num(centred(rewards))
     n = (~rewards.isnan()).sum(-1, keepdim=True)
     return (deviations.square().sum(-1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()

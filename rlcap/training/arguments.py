@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from captioners.base import PARTS
 from rlcap.evaluation.metrics import METRICS
 from rlcap.recipes import check_types
 
-PARTS = ("vision", "connector", "decoder")
 # What evaluation during training measures: without Java, and without a second set of captions to compare with.
 MEASURED = [name for name in METRICS if name not in ("meteor", "spice", "novel_share", "captions")]
 GREATER_IS_BETTER = {"loss": False, "bad_ending_rate": False}

@@ -35,7 +35,8 @@ from rlcap.objectives.reduction import Total
 from rlcap.tracking import run_directory
 from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training import checkpoints
-from rlcap.training.arguments import PARTS, CaptionerTrainingArguments, require
+from rlcap.training.arguments import CaptionerTrainingArguments, require
+from rlcap.training.parts import parameter_groups
 from rlcap.training.randomness import generator_of, seed_of
 from rlcap.training.running_means import RunningMeans
 
@@ -229,46 +230,14 @@ class CaptionerTrainer(Trainer):
             chosen.append(captions)
         return self.captioner.tokenize(chosen, max_length=self.args.max_caption_length).to(self.captioner.device)
 
-    # Parts and their learning rates
-
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW (or `args.optim`), one group a part and kind: its own learning rate; no decay of norms and biases."""
+        """AdamW (or `args.optim`) with the groups of `parameter_groups`: each part at its own learning rate."""
         if self.optimizer is None:
             model = model or self.model
             decayed = set(self.get_decay_parameter_names(model))
-            part_of = {
-                id(p): part
-                for part, modules in self.captioner.parts().items()
-                for module in modules
-                for p in module.parameters()
-            }
-            groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    groups.setdefault((part_of[id(parameter)], name in decayed), []).append(parameter)
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = optimizer_class(
-                [
-                    {
-                        "params": parameters,
-                        "lr": self.args.part_learning_rate(part),
-                        "weight_decay": self.args.weight_decay if decay else 0.0,
-                    }
-                    for (part, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
-                ],
-                **settings,
-            )
+            self.optimizer = optimizer_class(parameter_groups(self.captioner, model, self.args, decayed), **settings)
         return self.optimizer
-
-    def trainable_table(self) -> list[tuple[str, int, int, str]]:
-        """What trains: (part, parameters, of which train, learning rate) a part."""
-        rows = []
-        for part in PARTS:
-            parameters = {id(p): p for m in self.captioner.parts()[part] for p in m.parameters()}.values()
-            training = sum(p.numel() for p in parameters if p.requires_grad)
-            rate = f"{self.args.part_learning_rate(part):g}" if training else "frozen"
-            rows.append((part, sum(p.numel() for p in parameters), training, rate))
-        return rows
 
     # Evaluation
 

@@ -1,5 +1,6 @@
 """From a recipe to a finished run: data, captioner, trainer, resume, and the folder that is left behind."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments
 from rlcap.training.captioner_trainer import CaptionerTrainer
+from rlcap.training.parts import parts_table
 from rlcap.training.scst_arguments import SCSTArguments
 
 # What may differ between a run and the command that goes on with it: how long, how it is watched, where it runs.
@@ -122,7 +124,8 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     if trainer.is_world_process_zero():
         _refuse_another_run(run_dir, settings)
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
-        print_parts(trainer)
+        print(parts_table(trainer.captioner, args))
+        print(f"device {args.device}, {args.world_size} process(es), {torch.get_num_threads()} threads", flush=True)
     resume = args.resume_from_checkpoint or checkpoints.last_complete(run_dir)
     if resume is not None:
         print(f"rlcap: going on from {resume}", flush=True)
@@ -145,7 +148,7 @@ def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
     previous = run_directory.read_run(run_dir)
     if previous is None or not checkpoints.checkpoints(run_dir):
         return
-    before = previous["settings"]
+    before, settings = previous["settings"], json.loads(json.dumps(settings))
     changed = [
         f"{key}: {before.get(key)!r} there, {value!r} now"
         for key, value in settings.items()
@@ -156,15 +159,3 @@ def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
             f"{run_dir} holds checkpoints of a run with other settings ({'; '.join(changed)}). Choose another "
             "output_dir, give the same settings to go on, or remove the folder"
         )
-
-
-def print_parts(trainer: CaptionerTrainer) -> None:
-    """The table of what trains, before the first step."""
-    print(f"{'part':<10} {'parameters':>12} {'training':>12}  learning rate")
-    for part, parameters, training, rate in trainer.trainable_table():
-        print(f"{part:<10} {parameters:>12,} {training:>12,}  {rate}")
-    unused = sorted(trainer.captioner.unused_parameters())
-    if unused:
-        print(f"never used by this model, and frozen: {', '.join(unused)}")
-    threads = torch.get_num_threads()
-    print(f"device {trainer.args.device}, {trainer.args.world_size} process(es), {threads} threads", flush=True)

@@ -168,7 +168,7 @@ def test_absolute_paths_stand(two: Path, tmp_path_factory: pytest.TempPathFactor
 
 def test_drop_empty(two: Path) -> None:
     source = write(two / "c.jsonl", [{"image": "a.png", "captions": [" ", "yes "]}, {"image": "b.png", "caption": ""}])
-    with pytest.raises(ValueError, match=r"2 pictures have an empty caption: a, b; .*drop_empty=True"):
+    with pytest.raises(ValueError, match=r"2 pictures have an empty caption: a, b; .*drop_empty_captions"):
         load_captions(source)
     assert load_captions(source, drop_empty=True)["references"][:] == [["yes"], []]
 

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from captioners import EncoderDecoder
 from rlcap.data.write_features import write_features
+from rlcap.training.parts import parts_table
 from rlcap.training.xe import XEArguments, XETrainer
 
 
@@ -142,8 +143,8 @@ def test_learning_rates_of_the_parts_reach_the_optimiser(tmp_path: Path) -> None
         assert {groups[id(p)]["weight_decay"] for p in parameters if p.ndim == 1} == {0.0}
         assert 0.1 in {groups[id(p)]["weight_decay"] for p in parameters if p.ndim == 2}
     assert len(groups) == sum(p.requires_grad for p in captioner.parameters())
-    table = {part: rate for part, _, _, rate in trainer.trainable_table()}
-    assert table == {"vision": "1e-05", "connector": "0.002", "decoder": "0.0003"}
+    rows = [line.split() for line in parts_table(captioner, trainer.args).splitlines()[1:4]]
+    assert {row[0]: row[-1] for row in rows} == {"vision": "1e-05", "connector": "0.002", "decoder": "0.0003"}
 
 
 class Forgetful(EncoderDecoder):
