@@ -16,6 +16,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Sums are then taken in one order, whatever the machine, and tiny models are no slower."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
