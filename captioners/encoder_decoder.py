@@ -9,8 +9,10 @@ from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
     BaseImageProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    VisionEncoderDecoderConfig,
     VisionEncoderDecoderModel,
 )
 
@@ -44,6 +46,25 @@ class EncoderDecoder(Captioner):
         )
         self.model = model
         self.temporal = TemporalEmbedding(max_frames, _state_size(model)) if max_frames > 1 else None
+
+    @classmethod
+    def create(
+        cls,
+        vision: PreTrainedConfig,
+        decoder: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: BaseImageProcessor,
+    ) -> "EncoderDecoder":
+        """An untrained captioner of two configurations, with weights from torch's global generator.
+
+        Captions start with the tokenizer's BOS and end with its EOS.
+        """
+        config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)
+        model = VisionEncoderDecoderModel(config)
+        model.generation_config.decoder_start_token_id = tokenizer.bos_token_id
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+        return cls(model, tokenizer, image_processor)
 
     @classmethod
     def from_pretrained(cls, directory: Path, dtype: torch.dtype, max_frames: int | None = None) -> "EncoderDecoder":

@@ -12,8 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from transformers import (
     GPT2Config,
-    VisionEncoderDecoderConfig,
-    VisionEncoderDecoderModel,
     ViTConfig,
     ViTImageProcessor,
     set_seed,
@@ -72,11 +70,6 @@ def tiny_captioner(train: datasets.Dataset, seed: int) -> EncoderDecoder:
     """An untrained ViT + GPT-2 of two million parameters, with a tokenizer of the training captions."""
     set_seed(seed)
     tokenizer = train_tokenizer([caption for references in train["references"] for caption in references], 500)
-    ids = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
     width, size = 128, 64
     vision = ViTConfig(
         image_size=size,
@@ -92,13 +85,8 @@ def tiny_captioner(train: datasets.Dataset, seed: int) -> EncoderDecoder:
         n_embd=width,
         n_layer=3,
         n_head=4,
-        **ids,
     )
-    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)
-    config.decoder_start_token_id = tokenizer.bos_token_id
-    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model = VisionEncoderDecoderModel(config)
-    return EncoderDecoder(model, tokenizer, ViTImageProcessor(size={"height": size, "width": size}))
+    return EncoderDecoder.create(vision, decoder, tokenizer, ViTImageProcessor(size={"height": size, "width": size}))
 
 
 def _train_xe(settings: QuickstartSettings, train: datasets.Dataset, val: datasets.Dataset) -> Path:

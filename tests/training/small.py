@@ -9,8 +9,6 @@ from tiny import CAPTIONS, pictures
 from transformers import (
     GPT2Config,
     TrainerCallback,
-    VisionEncoderDecoderConfig,
-    VisionEncoderDecoderModel,
     ViTConfig,
     ViTImageProcessor,
 )
@@ -25,11 +23,6 @@ def scene_captioner(
     """An untrained ViT (patches of 8 pixels) and GPT-2 with at most 40 tokens a caption."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer([caption for captions in dataset["references"] for caption in captions], 400)
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
     vision = ViTConfig(
         image_size=side,
         patch_size=8,
@@ -47,15 +40,8 @@ def scene_captioner(
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
-        is_decoder=True,
-        add_cross_attention=True,
-        **special,
     )
-    model = VisionEncoderDecoderModel(VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder))
-    model.generation_config.decoder_start_token_id = tokenizer.bos_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return EncoderDecoder(model, tokenizer, ViTImageProcessor(size={"height": side, "width": side}))
+    return EncoderDecoder.create(vision, decoder, tokenizer, ViTImageProcessor(size={"height": side, "width": side}))
 
 
 def picture_dataset(folder: Path, number: int) -> datasets.Dataset:
