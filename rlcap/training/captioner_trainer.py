@@ -150,7 +150,8 @@ class CaptionerTrainer(Trainer):
         if inputs["visual"] is None:  # no picture of this batch could be decoded: a step of nothing, on every parameter
             return torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
         batch = {**inputs, "visual": to_device(inputs["visual"], self.captioner.device)}
-        result = self.batch_loss(model, batch)
+        with self.accelerator.autocast():  # sampling too: what is sampled is what is scored
+            result = self.batch_loss(model, batch)
         if not torch.isfinite(result.total):
             names = [row["image_id"] for row in batch["rows"]]
             raise ValueError(f"the loss is {result.total.item()} at step {self.state.global_step} for pictures {names}")
@@ -285,7 +286,8 @@ class CaptionerTrainer(Trainer):
         )
         silent = bool(args.disable_tqdm) or not self.is_world_process_zero()
         progress = partial(tqdm, desc="captions", unit="batch", leave=False, disable=silent)
-        own = caption_all(self.captioner, loader, generation, counter.extend, progress)
+        with self.accelerator.autocast():
+            own = caption_all(self.captioner, loader, generation, counter.extend, progress)
         return dict(gather_object(list(own.items())))
 
     def _keep_best(self, metrics: dict[str, float]) -> None:

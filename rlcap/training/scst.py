@@ -1,12 +1,13 @@
 """Self-critical sequence training: sample captions, reward them, make the better ones more likely.
 
-A step encodes each picture once without gradient, samples K captions from that encoding, scores them with the rewards,
-compares with a baseline, and takes one differentiable pass over all K captions. The vision model does not run again
-where it is frozen.
+A step encodes each picture, samples K captions from that encoding, scores them with the rewards, compares with a
+baseline, and takes one differentiable pass over all K captions. One encoding serves both in a single process without
+dropout; otherwise the differentiable pass encodes again what trains: a frozen vision model does not run twice.
 """
 
 import copy
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import datasets
 import torch
@@ -23,6 +24,18 @@ from rlcap.objectives.reduction import Total
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 from rlcap.training.rewarding import Rewarder, note_rewards, sample_records
 from rlcap.training.scst_arguments import SCSTArguments
+
+
+class Sampled(NamedTuple):
+    """Captions, and what a captioner scores them from.
+
+    policy: what the captioner in training starts from; others: what any captioner with the same frozen parts does.
+    """
+
+    samples: CaptionTokens
+    greedy: CaptionTokens | None
+    policy: dict[str, Tensor] | VisualContext
+    others: dict[str, Tensor] | VisualContext
 
 
 class SCSTTrainer(CaptionerTrainer):
@@ -60,7 +73,7 @@ class SCSTTrainer(CaptionerTrainer):
     def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
         """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
         args = self.args
-        visual, samples, greedy = self._sample(batch["visual"])
+        samples, greedy, visual, visual_of_reference = self._sample(model, batch["visual"])
         captions = samples if greedy is None else samples.join(greedy)
         with self.phase("reward"):
             rewarded = self.rewarder(batch, captions, self.captioner.decode(captions))
@@ -83,7 +96,7 @@ class SCSTTrainer(CaptionerTrainer):
         total = loss.total
         # The other terms are scaled to the same count, so that each is a mean once the sum is divided by it.
         if self.reference_captioner is not None:
-            total = total + args.kl_beta * loss.count * self._kl(visual, samples, log_probs).mean
+            total = total + args.kl_beta * loss.count * self._kl(visual_of_reference, samples, log_probs).mean
         if references is not None:
             reference_length = references.ids.shape[2]
             xe = cross_entropy(
@@ -98,26 +111,29 @@ class SCSTTrainer(CaptionerTrainer):
         self.last_records = sample_records(batch, rewarded, advantage, k)[: args.samples_logged]
         return Total(total, loss.count)
 
-    def _sample(
-        self, visual: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor] | VisualContext, CaptionTokens, CaptionTokens | None]:
-        """Samples from one encoding of each picture. Also gives what the differentiable pass is to start from."""
+    def _sample(self, model: nn.Module, visual: dict[str, Tensor]) -> Sampled:
+        """Samples from one encoding of each picture, from which the differentiable pass goes on where it can."""
         captioner, frozen = self.captioner, self.captioner.frozen
-        with evaluating(captioner):
-            with self.phase("encode"):
-                if "vision" in frozen and "features" not in visual:
-                    kept = {name: tensor for name, tensor in visual.items() if name == "frame_mask"}
+        # A wrapper has to see the whole pass; dropout would make the two phases differ.
+        encoded_once = model is captioner and captioner.dropout_off
+        with self.phase("encode"):
+            if "vision" in frozen and "features" not in visual:
+                kept = {name: tensor for name, tensor in visual.items() if name == "frame_mask"}
+                with evaluating(captioner):
                     visual = {"features": captioner.features(visual), **kept}
+            with nullcontext() if encoded_once else evaluating(captioner):
                 context = captioner.encode(visual)
-            with self.phase("sample"):
-                if self.args.baseline == "beam_mean":
-                    samples = captioner.beam_search(context, self.generation, num_return=self.args.num_samples)
-                else:
-                    generator = self.generator_here("sample", captioner.device)
-                    samples = captioner.sample(context, self.args.num_samples, self.generation, generator)
-                greedy = captioner.greedy(context, self.generation) if self.args.baseline == "greedy" else None
-        finished_context = {"vision", "connector"} <= frozen
-        return (context if finished_context else visual), samples, greedy
+        with self.phase("sample"), evaluating(captioner):
+            if self.args.baseline == "beam_mean":
+                samples = captioner.beam_search(context, self.generation, num_return=self.args.num_samples)
+            else:
+                generator = self.generator_here("sample", captioner.device)
+                samples = captioner.sample(context, self.args.num_samples, self.generation, generator)
+            greedy = captioner.greedy(context, self.generation) if self.args.baseline == "greedy" else None
+        finished = {"vision", "connector"} <= frozen
+        return Sampled(
+            samples, greedy, context if finished or encoded_once else visual, context if finished else visual
+        )
 
     def _kl(self, visual: dict[str, Tensor] | VisualContext, samples: CaptionTokens, log_probs: Tensor) -> Total:
         """The KL estimate to the captioner as it was, summed over the samples' tokens (or captions)."""

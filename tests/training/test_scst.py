@@ -87,11 +87,13 @@ def advantages_by_hand(values: Tensor, baseline: str, scale: bool) -> Tensor:
         {"baseline": "beam_mean", "kl_beta": 0.7},
         {"baseline": "greedy", "kl_beta": 0.4, "xe_weight": 0.3, "loss_normalization": "sequence"},
         {"baseline": "leave_one_out", "freeze": ["vision"]},
+        {"baseline": "leave_one_out", "dropout_off": False},
+        {"baseline": "group", "dropout_off": False, "freeze": ["vision"], "kl_beta": 0.7},
     ],
     ids=str,
 )
 def test_gradient_equals_reinforce_by_hand(options: dict[str, Any], tmp_path: Path) -> None:
-    captioner = tiny_encoder_decoder()
+    captioner = tiny_encoder_decoder(dropout=0.1 if options.get("dropout_off", True) else 0.0)
     favour_end(captioner)
     at_start, by_hand = copy.deepcopy(captioner), copy.deepcopy(captioner)
     dataset = picture_dataset(tmp_path, 3)
@@ -143,8 +145,31 @@ def test_each_picture_is_seen_once_a_phase(baseline: str, freeze: list[str], tmp
     trainer = scst_trainer(captioner, dataset, tmp_path / "run", Noted(), **options)
     own = vision_rows(captioner)
     trainer.train()
-    # Two steps of three pictures; where the vision model trains, once to sample and once with gradient.
+    # Two steps of three pictures: one encoding serves sampling and the differentiable pass.
+    assert own == [3, 3]
+
+
+@pytest.mark.parametrize("freeze", [["vision"], []], ids=str)
+def test_dropout_separates_the_phases(freeze: list[str], tmp_path: Path) -> None:
+    captioner = tiny_grid_transformer("vit")
+    dataset = picture_dataset(tmp_path, 6)
+    trainer = scst_trainer(captioner, dataset, tmp_path / "run", Noted(), freeze=freeze, dropout_off=False)
+    own = vision_rows(captioner)
+    trainer.train()
+    # Where the vision model trains, once to sample and once with dropout and gradient.
     assert own == ([3, 3] if freeze else [3, 3, 3, 3])
+
+
+def test_samples_are_drawn_in_the_precision_they_are_scored_in(tmp_path: Path) -> None:
+    captioner = tiny_encoder_decoder()
+    trainer = scst_trainer(captioner, picture_dataset(tmp_path, 3), tmp_path / "run", Noted(), bf16=True, use_cpu=True)
+    seen: dict[str, set[torch.dtype]] = {"sample": set(), "forward": set()}
+    head = captioner.model.decoder.lm_head
+    head.register_forward_hook(
+        lambda module, args, logits: seen["forward" if torch.is_grad_enabled() else "sample"].add(logits.dtype)
+    )
+    trainer.train()
+    assert seen == {"sample": {torch.bfloat16}, "forward": {torch.bfloat16}}
 
 
 def test_stored_features_leave_the_vision_model_alone(tmp_path: Path) -> None:
