@@ -93,6 +93,8 @@ def vit_gpt2(captions: list[str], vision_width: int = 192, width: int = 256) -> 
     )
     decoder = GPT2Config(
         vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         n_positions=32,
         n_embd=width,
         n_layer=3,

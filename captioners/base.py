@@ -26,6 +26,7 @@ from captioners.sampling import Choice, generate, most_likely, sampled
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
 from captioners.text import CaptionCodec
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
+from captioners.weights import unused, without_progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -316,17 +317,8 @@ class Captioner(nn.Module, ABC):
         ids = torch.full((1, 1, 2), self.codec.special.eos, dtype=torch.long, device=device)
         present = torch.ones((1, 1), dtype=torch.bool, device=device)
         captions = CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), present, present)
-        trained = {parameter: parameter.requires_grad for parameter in self.parameters()}
-        try:
-            for parameter in trained:
-                parameter.requires_grad_(True)
-            with torch.enable_grad(), self._evaluating():
-                scores = Captioner.forward(self, visual, captions)
-            reached = _leaves(scores.log_probs)
-        finally:
-            for parameter, requires_grad in trained.items():
-                parameter.requires_grad_(requires_grad)
-        return {name for name, parameter in self.named_parameters() if parameter not in reached}
+        with self._evaluating():
+            return unused(self, lambda: Captioner.forward(self, visual, captions).log_probs)
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Computes the layers' activations again in backward, in train mode, for less memory."""
@@ -353,7 +345,8 @@ class Captioner(nn.Module, ABC):
         partial = target.with_name(f".{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        self._write(partial)
+        with without_progress_bar():
+            self._write(partial)
         self.codec.tokenizer.save_pretrained(partial)
         target.mkdir(exist_ok=True)
         for item in sorted(partial.iterdir()):
@@ -374,17 +367,3 @@ def _checkpoints(module: nn.Module) -> bool:
 
 def _spread(values: Tensor, where: Tensor) -> Tensor:
     return values.new_zeros(where.shape).masked_scatter(where, values)
-
-
-def _leaves(output: Tensor) -> set[Tensor]:
-    """The leaf tensors that an output's graph reaches."""
-    leaves, seen, queue = set(), set(), [output.grad_fn]
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name().endswith("AccumulateGrad"):
-            leaves.add(node.variable)  # type: ignore[attr-defined]
-        queue.extend(child for child, _ in node.next_functions)
-    return leaves

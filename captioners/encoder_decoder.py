@@ -22,6 +22,7 @@ from captioners.frames import TemporalEmbedding, extended
 from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
 from captioners.types import VisualContext
+from captioners.weights import load_weights, refuse_random
 
 TEMPORAL_FILE = "temporal_embedding.safetensors"
 
@@ -69,7 +70,7 @@ class EncoderDecoder(Captioner):
     @classmethod
     def from_pretrained(cls, directory: Path, dtype: torch.dtype, max_frames: int | None = None) -> "EncoderDecoder":
         """Loads a directory written by transformers or by save_pretrained; max_frames None: what is stored there."""
-        model = VisionEncoderDecoderModel.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+        model, missing = load_weights(VisionEncoderDecoderModel, directory, dtype)
         stored = directory / TEMPORAL_FILE
         weight = load_file(stored)["weight"] if stored.is_file() else None
         if max_frames is None:
@@ -78,7 +79,9 @@ class EncoderDecoder(Captioner):
         captioner = cls(model, tokenizer, AutoImageProcessor.from_pretrained(directory), max_frames)
         if weight is not None and captioner.temporal is not None:
             captioner.temporal.weight.data.copy_(extended(weight, max_frames))
-        return captioner.to(dtype).eval()
+        captioner.to(dtype).eval()
+        refuse_random(directory, {f"model.{name}" for name in missing}, captioner.unused_parameters)
+        return captioner
 
     def parts(self) -> dict[str, list[nn.Module]]:
         connector: list[nn.Module] = [self.model.enc_to_dec_proj] if _projects(self.model) else []

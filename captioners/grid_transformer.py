@@ -28,6 +28,7 @@ from captioners.text import CaptionCodec, SpecialTokens
 from captioners.tokenizer import train_tokenizer
 from captioners.types import VisualContext
 from captioners.vision import grid, grid_of_blank, load_vision
+from captioners.weights import load_weights, refuse_random
 
 MODEL_TYPE = "grid_transformer"
 CONNECTOR_FILE = "connector.safetensors"
@@ -118,9 +119,10 @@ class GridTransformer(Captioner):
         if max_frames is not None:
             config = replace(config, max_frames=max_frames)
         connector = load_file(directory / CONNECTOR_FILE)
+        transformer, missing = load_weights(EncoderDecoderModel, directory / "transformer", dtype)
         captioner = cls(
             load_vision(directory / "vision", dtype),
-            EncoderDecoderModel.from_pretrained(directory / "transformer", dtype=dtype, use_safetensors=True),
+            transformer,
             PreTrainedTokenizerFast.from_pretrained(directory),
             AutoImageProcessor.from_pretrained(directory / "vision"),
             config,
@@ -130,7 +132,9 @@ class GridTransformer(Captioner):
         captioner.projection.bias.data.copy_(connector["projection.bias"])
         if captioner.temporal is not None and "temporal.weight" in connector:
             captioner.temporal.weight.data.copy_(extended(connector["temporal.weight"], config.max_frames))
-        return captioner.to(dtype).eval()
+        captioner.to(dtype).eval()
+        refuse_random(directory, {f"transformer.{name}" for name in missing}, captioner.unused_parameters)
+        return captioner
 
     def parts(self) -> dict[str, list[nn.Module]]:
         connector: list[nn.Module] = [self.projection, self.transformer.encoder]

@@ -15,14 +15,16 @@ ADAPTERS: dict[str, type[EncoderDecoder] | type[GridTransformer]] = {
     "grid_transformer": GridTransformer,
 }
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+OLDER_WEIGHTS = "pytorch_model*.bin"
 
 
 def load(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None, max_frames: int | None = None) -> Captioner:
     """The captioner stored in a directory or on the Hub, in eval mode, on the CPU.
 
     dtype: float32 where None. max_frames: the most frames of a clip; None takes what is stored (1 for picture models),
-    a larger number than stored adds frames whose temporal embedding is zero. Only safetensors are read and no code of
-    the checkpoint is run. Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
+    a larger number than stored adds frames whose temporal embedding is zero. Weights are safetensors or, in older
+    checkpoints, `pytorch_model.bin` read as plain tensors; no code of a checkpoint is run.
+    Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
     """
     directory = Path(path_or_hub_id)
     if not directory.is_dir():
@@ -46,7 +48,10 @@ def load(path_or_hub_id: str | Path, *, dtype: torch.dtype | None = None, max_fr
 
 def _downloaded(hub_id: str) -> Path:
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=FILES))
+        snapshot = Path(snapshot_download(hub_id, allow_patterns=FILES))
+        if not any(snapshot.rglob("*.safetensors")):
+            snapshot = Path(snapshot_download(hub_id, allow_patterns=[*FILES, OLDER_WEIGHTS]))
+        return snapshot
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{hub_id} is neither a directory here nor a model that the Hub would give: {error}"

@@ -1,6 +1,7 @@
 """Vision models that give a grid of features: on their own, or as the eyes of a grid transformer."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -9,6 +10,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionMo
 
 from captioners.frames import frame_features
 from captioners.preprocess import Preprocessor
+from captioners.weights import load_weights, refuse_random, unused
 
 
 class GridVision(nn.Module):
@@ -27,7 +29,7 @@ class GridVision(nn.Module):
         """
         model = load_vision(path, torch.float32)
         nn.Module.to(model, memory_format=torch.channels_last)
-        return cls(model, Preprocessor(AutoImageProcessor.from_pretrained(path))).eval()
+        return cls(model, image_preprocessor(path)).eval()
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """ "vision" alone."""
@@ -49,16 +51,23 @@ class GridVision(nn.Module):
 
 
 def load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The vision model of a directory or Hub id, from safetensors; of CLIP and SigLIP the vision tower alone.
+    """The vision model of a directory or Hub id; of CLIP and SigLIP the vision tower alone.
 
-    Raises ValueError where the model does not take pictures alone.
+    Raises ValueError where the model does not take pictures alone, or where weights that the grid depends on are not
+    there.
     """
-    towers: dict[str, type[PreTrainedModel]] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
-    model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
-    model = model_class.from_pretrained(path, dtype=dtype, use_safetensors=True)
+    towers: dict[str, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+    model_class: type[PreTrainedModel] = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
+    model, missing = load_weights(model_class, path, dtype)
     if model.main_input_name != "pixel_values":
         raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take pictures alone")
+    refuse_random(path, missing, lambda: unused(model, lambda: grid_of_blank(model, image_preprocessor(path))))
     return model
+
+
+def image_preprocessor(path: str | Path) -> Preprocessor:
+    """The preprocessor of a vision model's directory or Hub id."""
+    return Preprocessor(AutoImageProcessor.from_pretrained(path))
 
 
 def grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:
@@ -68,7 +77,6 @@ def grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:
     return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
 
 
-@torch.no_grad()
 def grid_of_blank(vision: PreTrainedModel, preprocessor: Preprocessor) -> Tensor:
     """The grid [1, N, Dv] of one blank picture, to learn its size."""
     blank = preprocessor([Image.new("RGB", (64, 64))])["pixel_values"]

@@ -81,6 +81,8 @@ def tiny_captioner(train: datasets.Dataset, seed: int) -> EncoderDecoder:
     )
     decoder = GPT2Config(
         vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         n_positions=32,
         n_embd=width,
         n_layer=3,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from captioners.base import PARTS
+from captioners.grid_transformer import GridTransformerConfig
 from rlcap.evaluation.metrics import METRICS
 from rlcap.recipes import check_types
 
@@ -57,13 +58,22 @@ class CaptionerArguments:
     vision: str | None = field(
         default=None, metadata={"help": "directory or id of a vision model: a new grid transformer is made on it"}
     )
-    d_model: int = field(default=512, metadata={"help": "new grid transformer: width"})
-    encoder_layers: int = field(default=3, metadata={"help": "new grid transformer: encoder layers"})
-    decoder_layers: int = field(default=3, metadata={"help": "new grid transformer: decoder layers"})
-    attention_heads: int = field(default=8, metadata={"help": "new grid transformer: attention heads"})
-    feedforward: int = field(default=2048, metadata={"help": "new grid transformer: width of the feed-forward layers"})
-    dropout: float = field(default=0.1, metadata={"help": "new grid transformer: dropout"})
-    vocabulary_size: int = field(default=5000, metadata={"help": "new grid transformer: tokens of its own tokenizer"})
+    d_model: int = field(default=GridTransformerConfig.d_model, metadata={"help": "new grid transformer: width"})
+    encoder_layers: int = field(
+        default=GridTransformerConfig.encoder_layers, metadata={"help": "new grid transformer: encoder layers"}
+    )
+    decoder_layers: int = field(
+        default=GridTransformerConfig.decoder_layers, metadata={"help": "new grid transformer: decoder layers"}
+    )
+    heads: int = field(default=GridTransformerConfig.heads, metadata={"help": "new grid transformer: attention heads"})
+    ffn: int = field(
+        default=GridTransformerConfig.ffn, metadata={"help": "new grid transformer: width of the feed-forward layers"}
+    )
+    dropout: float = field(default=GridTransformerConfig.dropout, metadata={"help": "new grid transformer: dropout"})
+    vocab_size: int = field(
+        default=GridTransformerConfig.vocab_size,
+        metadata={"help": "new grid transformer: most tokens of its own tokenizer"},
+    )
     max_frames: int = field(default=1, metadata={"help": "most frames of a clip; 1 for pictures, or as stored"})
 
     def __post_init__(self) -> None:
@@ -74,7 +84,7 @@ class CaptionerArguments:
             (self.captioner, self.vision),
             "one of the two: a captioner to train on, or a vision model to make a new one for",
         )
-        for key in ("d_model", "encoder_layers", "decoder_layers", "attention_heads", "feedforward", "max_frames"):
+        for key in ("d_model", "encoder_layers", "decoder_layers", "heads", "ffn", "vocab_size", "max_frames"):
             require(getattr(self, key) > 0, key, getattr(self, key), "1 or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
 

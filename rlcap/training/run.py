@@ -77,18 +77,9 @@ def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset, seed:
             arguments.captioner, max_frames=arguments.max_frames if arguments.max_frames > 1 else None
         )
     set_seed(seed)
-    config = GridTransformerConfig(
-        d_model=arguments.d_model,
-        encoder_layers=arguments.encoder_layers,
-        decoder_layers=arguments.decoder_layers,
-        heads=arguments.attention_heads,
-        ffn=arguments.feedforward,
-        dropout=arguments.dropout,
-        vocab_size=arguments.vocabulary_size,
-        max_frames=arguments.max_frames,
-    )
+    sizes = {f.name: getattr(arguments, f.name) for f in fields(GridTransformerConfig) if hasattr(arguments, f.name)}
     captions = [caption for references in train["references"] for caption in references]
-    return GridTransformer.create(str(arguments.vision), captions, config)
+    return GridTransformer.create(str(arguments.vision), captions, GridTransformerConfig(**sizes))
 
 
 def load_rewards(args: SCSTArguments, train: datasets.Dataset) -> list[Reward]:

@@ -1,8 +1,12 @@
 import json
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from inner import inner_generate
+from safetensors.torch import load_file, save_file
 from tiny import CAPTIONERS, CAPTIONS, pictures, tiny_encoder_decoder, tiny_grid_transformer
 from transformers import (
     AutoImageProcessor,
@@ -16,7 +20,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 import captioners
-from captioners import GenerationSettings, GridTransformer, GridTransformerConfig
+from captioners import EncoderDecoder, GenerationSettings, GridTransformer, GridTransformerConfig
 
 BUILDERS = pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
 GROUPS = [CAPTIONS[:2], CAPTIONS[2:3]]
@@ -130,12 +134,75 @@ def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch) -> None:
         captioners.load(tmp_path / "missing")
 
 
-def test_pickled_weights_are_not_read(tmp_path) -> None:
+def as_older_transformers_wrote(captioner: EncoderDecoder, directory: Path) -> None:
+    """The layout of ViT-GPT2 on the Hub: a .bin, ids in config.json, a feature extractor in place of a processor."""
+    captioner.save_pretrained(directory)
+    (directory / "model.safetensors").unlink()
+    torch.save(captioner.model.state_dict(), directory / "pytorch_model.bin")
+    generation = json.loads((directory / "generation_config.json").read_text())
+    (directory / "generation_config.json").unlink()
+    config = json.loads((directory / "config.json").read_text())
+    config |= {name: generation[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+    (directory / "config.json").write_text(json.dumps(config))
+    processor = json.loads((directory / "preprocessor_config.json").read_text())
+    old = {"feature_extractor_type": "ViTFeatureExtractor", "size": processor["size"]["height"], "resample": 2}
+    old |= {name: processor[name] for name in ("do_resize", "do_normalize", "image_mean", "image_std")}
+    (directory / "preprocessor_config.json").write_text(json.dumps(old))
+
+
+def test_checkpoints_of_older_transformers_load(tmp_path: Path) -> None:
+    captioner = tiny_encoder_decoder().eval()
+    as_older_transformers_wrote(captioner, tmp_path)
+    loaded = captioners.load(tmp_path)
+    assert loaded.codec.special == captioner.codec.special
+    visual, captions = captioner.preprocess(pictures(2)), captioner.tokenize([CAPTIONS[:2]] * 2)
+    assert loaded.preprocess(pictures(2))["pixel_values"].equal(visual["pixel_values"])
+    assert loaded(visual, captions).log_probs.equal(captioner(visual, captions).log_probs)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def test_code_in_weights_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    captioner = tiny_encoder_decoder()
+    as_older_transformers_wrote(captioner, tmp_path / "captioner")
+    weights = {**captioner.model.state_dict(), "extra": Malicious()}
+    torch.save(weights, tmp_path / "captioner" / "pytorch_model.bin")
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        captioners.load(tmp_path / "captioner")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_weights_that_lack_a_layer_are_refused(tmp_path: Path) -> None:
     captioner = tiny_encoder_decoder()
     captioner.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(captioner.model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"could not be loaded: .*safetensors"):
+    weights = load_file(tmp_path / "model.safetensors")
+    pooler = {name for name in weights if "pooler" in name}
+    assert pooler
+    without_pooler = {name: tensor for name, tensor in weights.items() if name not in pooler}
+    save_file(without_pooler, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    captioners.load(tmp_path)  # which no caption depends on
+    lost = "decoder.transformer.h.1.crossattention.c_attn.weight"
+    save_file(
+        {name: tensor for name, tensor in without_pooler.items() if name != lost},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ValueError, match=rf"lacks 1 of the model's weights, which would stay random: model\.{lost}"):
+        captioners.load(tmp_path)
+
+
+def test_a_vision_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    tiny_grid_transformer("vit").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "vision" / "model.safetensors")
+    lost = "embeddings.position_embeddings"
+    assert lost in weights
+    kept = {name: tensor for name, tensor in weights.items() if name != lost}
+    save_file(kept, tmp_path / "vision" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"lacks 1 of the model's weights, which would stay random: {lost}"):
         captioners.load(tmp_path)
 
 

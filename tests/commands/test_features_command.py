@@ -48,7 +48,7 @@ def test_training_reads_them_and_opens_no_picture(command: str, data: Path, tmp_
     vision = tmp_path / "captioner" / "vision"
     main(["features", "--vision", str(vision), "--data", str(data), "--output", str(tmp_path / "features")])
     shutil.rmtree(tmp_path / "images")
-    model = {"xe": ["--vision", vision, "--d_model", 16, "--attention_heads", 2, "--encoder_layers", 1]}
+    model = {"xe": ["--vision", vision, "--d_model", 16, "--heads", 2, "--encoder_layers", 1]}
     options = {"features": tmp_path / "features", "freeze": "vision", "output_dir": tmp_path / "run", "data": data}
     steps = {"max_steps": 2, "per_device_train_batch_size": 3, "eval_strategy": "steps", "eval_steps": 2}
     quiet = {"use_cpu": True, "disable_tqdm": True, "max_caption_length": 24, "save_strategy": "no"}

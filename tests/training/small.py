@@ -33,6 +33,8 @@ def scene_captioner(
     )
     decoder = GPT2Config(
         vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         n_positions=40,
         n_embd=width,
         n_layer=layers,

@@ -1,0 +1,88 @@
+"""Hugging Face weights, loaded so that nothing stays random without a word."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def load_weights(model_class: type[Model], path: str | Path, dtype: torch.dtype) -> tuple[Model, set[str]]:
+    """The model of a directory or Hub id, and the names of the parameters that its files lack, which are random.
+
+    Reads safetensors, or else `pytorch_model.bin` as plain tensors (weights_only): no code of a checkpoint is run.
+    Raises ValueError where there are no weights, or some of another shape.
+    """
+    with _without_report():
+        try:
+            loaded: Any = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{path} could not be loaded: {error}") from error
+    model, info = loaded
+    return model, set(info["missing_keys"])
+
+
+def refuse_random(path: str | Path, missing: set[str], unused_parameters: Callable[[], set[str]]) -> None:
+    """Raises ValueError where one of the `missing` parameters has a part in what the model says."""
+    random = sorted(missing - unused_parameters()) if missing else []
+    if random:
+        raise ValueError(
+            f"{path} lacks {len(random)} of the model's weights, which would stay random: {', '.join(random[:5])}"
+        )
+
+
+def unused(module: nn.Module, output: Callable[[], Tensor]) -> set[str]:
+    """Names of the parameters of `module` that `output()` does not depend on (poolers, mask tokens)."""
+    trained = {parameter: parameter.requires_grad for parameter in module.parameters()}
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            reached = _leaves(output())
+    finally:
+        for parameter, requires_grad in trained.items():
+            parameter.requires_grad_(requires_grad)
+    return {name for name, parameter in module.named_parameters() if parameter not in reached}
+
+
+def _leaves(output: Tensor) -> set[Tensor]:
+    leaves, seen, queue = set(), set(), [output.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().endswith("AccumulateGrad"):
+            leaves.add(node.variable)  # type: ignore[attr-defined]
+        queue.extend(child for child, _ in node.next_functions)
+    return leaves
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    # transformers tells of missing and unexpected weights alike; we tell of those that matter.
+    logger = logging.get_logger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """No bar of transformers for the length of the block: saving takes a moment, and often."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
