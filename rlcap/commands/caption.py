@@ -14,6 +14,7 @@ def main(argv: list[str]) -> None:
 
     from functools import partial
 
+    import torch
     from datasets import Dataset
     from torch.utils.data import DataLoader
     from tqdm import tqdm
@@ -27,7 +28,8 @@ def main(argv: list[str]) -> None:
     from rlcap.data.write_features import feature_header, most_frames
     from rlcap.tracking.run_directory import write_json
 
-    captioner = captioners.load(arguments.captioner).to(arguments.device)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    captioner = captioners.load(arguments.captioner).to(device)
     dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
     store = None if arguments.features is None else FeatureStore(arguments.features)
     if store is not None:
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=32, help="pictures at a time (default 32)")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

@@ -19,8 +19,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="pictures at a time (default 32)")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 …")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
     arguments = parser.parse_args(argv)
+
+    import torch
 
     import captioners
     from captioners.vision import GridVision
@@ -32,8 +34,10 @@ def main(argv: list[str]) -> None:
         sees: GridVision | captioners.Captioner = GridVision.from_pretrained(arguments.vision)
     else:
         sees = captioners.load(arguments.captioner)
+    own_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    device = arguments.device or (own_gpu if torch.cuda.is_available() else "cpu")
     store = write_features(
-        sees.to(arguments.device),
+        sees.to(device),
         dataset,
         arguments.output,
         batch_size=arguments.batch_size,
