@@ -1,10 +1,10 @@
 """Flickr8k from photographs to a table: cross-entropy, then SCST in several forms, three seeds each.
 
-    python benchmarks/flickr8k.py --data flickr8k/dataset_flickr8k.json --vision resnet50-imagenet --output runs/flickr8k
+    python benchmarks/flickr8k.py --data dataset_flickr8k.json --vision resnet50-imagenet --output runs/flickr8k
 
 Runs `rlcap features`, `xe`, `scst`, `caption` and `evaluate`, each in a process of its own. What is finished is not
-done again, so a stopped campaign goes on with the same command. Prints the table of docs/results.md (test split, beam
-3; mean and standard deviation over seeds), and draws the validation curves.
+done again, so a stopped campaign goes on with the same command. Prints the table of docs/results.md (test split,
+beam 3; mean and standard deviation over seeds), and draws the validation curves.
 """
 
 import argparse

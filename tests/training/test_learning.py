@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset
 from small import scene_captioner
 
 import captioners
 import rewards
-from captioners import EncoderDecoder, GenerationSettings
+from captioners import EncoderDecoder
 from rlcap.data import load_captions
-from rlcap.data.collate import VisualCollator
 from rlcap.data.scenes import make_scenes
 from rlcap.training.scst import SCSTTrainer
 from rlcap.training.scst_arguments import SCSTArguments
@@ -37,7 +35,7 @@ def mentions_red(completions: list[str], **kwargs: Any) -> list[float]:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
-    source = make_scenes(tmp_path_factory.mktemp("drawn") / "scenes", 1500, 200, 0, seed=1, size=32)
+    source = make_scenes(tmp_path_factory.mktemp("drawn") / "scenes", 1500, 400, 0, seed=1, size=32)
     return load_captions(source, split="train"), load_captions(source, split="val")
 
 
@@ -75,34 +73,30 @@ def sampled(trainer: SCSTTrainer) -> list[float]:
     return [line["reward"] for line in trainer.state.log_history if "reward" in line]
 
 
-def expected(trainer: SCSTTrainer, rows: list[dict[str, Any]], reward: Any) -> float:
-    """The mean reward of five samples a picture: what the policy gradient raises, with little noise."""
-    captioner = trainer.captioner.eval()
-    visual = VisualCollator(captioner.preprocessor)(rows)["visual"]
-    with torch.no_grad():
-        context = captioner.encode(visual)
-    generator = torch.Generator().manual_seed(0)
-    samples = captioner.sample(context, 5, GenerationSettings(max_new_tokens=24), generator)
-    of_sample = [row for row in rows for _ in range(5)]
-    values = reward(
-        [caption for captions in captioner.decode(samples) for caption in captions],
-        references=[row["references"] for row in of_sample],
-        image_id=[row["image_id"] for row in of_sample],
-        finished=samples.finished.flatten().tolist(),
-    )
+def cider(trainer: SCSTTrainer, dataset: Dataset, reward: Any, num_beams: int) -> float:
+    """The mean reward of one decoded caption a picture."""
+    trainer.args.eval_num_beams = num_beams
+    captions = trainer.caption(dataset)
+    names = dataset["image_id"]
+    values = reward([captions[name] for name in names], references=dataset["references"], image_id=names)
     return sum(values) / len(values)
 
 
 def test_scst_raises_cider_above_cross_entropy(after_xe: Path, drawn: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     corpus = {row["image_id"]: row["references"] for row in drawn[0]}
     reward = rewards.load("cider-d", corpus=corpus)
-    options = {"max_steps": 100, "learning_rate": 5e-5, "per_device_train_batch_size": 32}
+    options = {
+        "max_steps": 300,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+        "per_device_train_batch_size": 32,
+    }
     trainer = scst(after_xe, drawn, tmp_path, reward, **options)
-    unseen = list(drawn[1])
-    before = expected(trainer, unseen, reward)
+    unseen = drawn[1]
+    before = {beams: cider(trainer, unseen, reward, beams) for beams in (1, 3)}
     trainer.train()
-    # Of samples, not of decoded captions: greedy and beam CIDEr fell in some runs here (docs/results.md).
-    assert expected(trainer, unseen, reward) > 1.15 * before
+    for beams, start in before.items():
+        assert cider(trainer, unseen, reward, beams) > 1.1 * start, beams
 
 
 def test_a_made_up_reward_is_learned(after_xe: Path, drawn: tuple[Dataset, Dataset], tmp_path: Path) -> None:
