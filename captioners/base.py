@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,7 +80,7 @@ class Captioner(nn.Module, ABC):
 
     @abstractmethod
     def _write(self, directory: Path) -> None:
-        """Writes model and connector into an empty directory; tokenizer and image processor are written beside."""
+        """Writes model, connector and image processor, and removes what an earlier captioner left there of them."""
 
     # Text and pictures
 
@@ -340,20 +339,15 @@ class Captioner(nn.Module, ABC):
     # Saving
 
     def save_pretrained(self, directory: str | os.PathLike) -> None:
-        """Writes everything that `captioners.load` needs, in the plain Hugging Face layout, whole or not at all."""
+        """Writes everything that `captioners.load` needs, in the plain Hugging Face layout; other files there stay.
+
+        A kill leaves a folder half written: trainers write beside and rename (rlcap.training.checkpoints).
+        """
         target = Path(directory)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         with without_progress_bar():
-            self._write(partial)
-        self.codec.tokenizer.save_pretrained(partial)
-        target.mkdir(exist_ok=True)
-        for item in sorted(partial.iterdir()):
-            if item.is_dir():
-                shutil.rmtree(target / item.name, ignore_errors=True)
-            os.replace(item, target / item.name)
-        partial.rmdir()
+            self._write(target)
+        self.codec.tokenizer.save_pretrained(target)
 
 
 def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:

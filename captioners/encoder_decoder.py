@@ -112,6 +112,7 @@ class EncoderDecoder(Captioner):
     def _write(self, directory: Path) -> None:
         self.model.save_pretrained(directory)
         self.preprocessor.processor.save_pretrained(directory)
+        (directory / TEMPORAL_FILE).unlink(missing_ok=True)
         if self.temporal is not None:
             save_file({"weight": self.temporal.weight.detach().cpu().contiguous()}, directory / TEMPORAL_FILE)
 

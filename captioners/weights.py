@@ -1,6 +1,7 @@
 """Hugging Face weights, loaded so that nothing stays random without a word."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,16 @@ def refuse_random(path: str | Path, missing: set[str], unused_parameters: Callab
         raise ValueError(
             f"{path} lacks {len(random)} of the model's weights, which would stay random: {', '.join(random[:5])}"
         )
+
+
+def fingerprint(modules: Iterable[nn.Module]) -> str:
+    """A hash of all weights and buffers, with their types and shapes: "sha256:…"."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for tensor in module.state_dict().values():
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def unused(module: nn.Module, output: Callable[[], Tensor]) -> set[str]:

@@ -81,7 +81,7 @@ def _end_of_word(chunk: str, start: int) -> int:
     shapes = [rules.WORDS, rules.WORDS_WITH_APOSTROPHE]
     if rules.ADDRESS_SIGN.search(chunk, start):
         shapes.append(rules.ADDRESSES)
-    return max(end, *(m.end() for group in shapes for shape in group if (m := shape.match(chunk, start))))
+    return max([end, *(m.end() for group in shapes for shape in group if (m := shape.match(chunk, start)))])
 
 
 def _takes_period(chunk: str, start: int, end: int, following: str) -> bool:

@@ -33,8 +33,9 @@ def describe(reward: Reward) -> dict[str, Any]:
 class FunctionReward:
     """A plain TRL reward function, `f(completions, **columns)`, with `needs` read off its signature.
 
-    It needs the parameters that have no default, and is handed only the columns that it takes. Raises ValueError where
-    it does not take `completions`.
+    It needs the parameters that have no default, and `images` whenever it names them (they are decoded for those that
+    need them alone); it is handed only the columns that it takes. Raises ValueError where it does not take
+    `completions`.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -47,7 +48,8 @@ class FunctionReward:
         self._function = function
         named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
         self._takes = None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(named)
-        self.needs = frozenset(n for n, p in named.items() if p.default is p.empty) - ALWAYS_GIVEN
+        needed = {n for n, p in named.items() if p.default is p.empty or n == "images"}
+        self.needs = frozenset(needed - ALWAYS_GIVEN)
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> Any:
         """Whatever the function returns, a coroutine where it is `async`."""

@@ -6,6 +6,7 @@ from rlcap.recipes import parse
 def main(argv: list[str]) -> None:
     """Self-critical sequence training from a recipe and the command line."""
     import rewards
+    from rlcap.data import require_references
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.scst import SCSTTrainer
@@ -16,9 +17,11 @@ def main(argv: list[str]) -> None:
     captioner = run.load_captioner(captioner_arguments, train, args.seed)
     features = run.open_features(data, captioner, args.freeze, [train, val])
     functions = run.load_rewards(args, train)
+    if args.xe_weight or any("references" in function.needs for function in functions):
+        require_references(train)
     trainer = SCSTTrainer(
         captioner, args, train, val, reward_functions=functions, features=features, callbacks=run.trackers(args)
     )
-    described = run.settings_of(data) | run.settings_of(captioner_arguments)
+    described = run.describe(data, captioner_arguments, captioner)
     described["scored_by"] = [rewards.describe(function) for function in functions]
     print(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")

@@ -1,6 +1,5 @@
 """Running a captioner's vision tower over a data set, once: resumable, and shared out over ranks."""
 
-import hashlib
 import os
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from captioners.weights import fingerprint
 from rlcap.data.collate import VisualCollator, open_visual
 from rlcap.data.features import FORMAT, FeatureStore, FeatureWriter, open_writers
 from rlcap.data.images import BadImage, BadImageCounter
@@ -44,15 +44,10 @@ def feature_header(captioner: SeesFeatures, frames: int = 1) -> dict[str, Any]:
     of a fixed test picture, which sees every setting whatever its name; `frames` is the most that a clip has.
     """
     vision = captioner.parts()["vision"]
-    digest = hashlib.sha256()
-    for module in vision:
-        for tensor in module.state_dict().values():
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return {
         "format": FORMAT,
         "vision_model": "+".join(type(module).__name__ for module in vision),
-        "weights": f"sha256:{digest.hexdigest()}",
+        "weights": fingerprint(vision),
         "preprocessor": _probe(captioner.preprocessor),
         "frames": frames,
     }

@@ -47,6 +47,7 @@ FAMILIES: dict[str, dict[str, str]] = {
 METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, text in family.items()} | {
     "captions": "captions scored"
 }
+LOWER_IS_BETTER = frozenset({*FAMILIES["repetition"], *FAMILIES["bad_ending"], *FAMILIES["harper"]})
 
 
 @dataclass

@@ -21,7 +21,8 @@ def kl_penalty(log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, nor
     """An estimate of KL(policy || reference) on the policy's own samples: `exp(d) - d - 1`, d = log ref - log policy.
 
     Unbiased for samples of the policy and never negative (Schulman 2020, "Approximating KL divergence", k3); TRL's
-    estimator. Both log-probabilities `[B, K, L]`; gradient flows through `log_probs` only.
+    estimator and TRL's use of it: as a loss on fixed samples, its expected gradient is that of KL(reference || policy).
+    Both log-probabilities `[B, K, L]`; gradient flows through `log_probs` only.
     """
     difference = reference_log_probs.detach() - log_probs
     return reduce_tokens(torch.expm1(difference) - difference, mask, normalization)

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_run(run_dir: Path, *, command: str, settings: Mapping[str, Any], seed:
     starts = previous["starts"] if previous else []
     run = {
         "command": command,
-        "arguments": sys.argv,
+        "arguments": _without_tokens(sys.argv),
         "settings": dict(settings),
         "seed": seed,
         "versions": library_versions(),
@@ -119,6 +119,17 @@ def git_state() -> dict[str, Any] | None:
         return {"commit": commit, "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):  # no git, no repository, no commit yet
         return None
+
+
+def _without_tokens(arguments: Sequence[str]) -> list[str]:
+    """A command line without what stands behind `--…_token`."""
+    kept: list[str] = []
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        secret = key.startswith("--") and key.endswith("_token")
+        follows = bool(kept) and kept[-1].startswith("--") and kept[-1].endswith("_token")
+        kept.append(f"{key}=***" if secret and equals else "***" if follows else argument)
+    return kept
 
 
 def _git(*arguments: str) -> str:

@@ -117,8 +117,9 @@ class WandbCallback(TrainerCallback):
         """Adds one row a record to the table `completions` and logs the new rows.
 
         A record has `image_id`, `caption`, `rewards` (name -> value or None), `reward`, `advantage`, `greedy` (or None)
-        and `references`; `images` are its pictures, one a record, else the file named by its `image` is opened (None,
-        or a file that cannot be read: no picture). The first call fixes the reward columns.
+        and `references`, and may have `extra`, what reward functions noted; `images` are its pictures, one a record,
+        else the file named by its `image` is opened (None, or a file that cannot be read: no picture). The first call
+        fixes the reward columns.
         """
         if records and self._run is not None:
             self._attempt(lambda: self._log_samples(step, records, images, split))
@@ -159,7 +160,7 @@ class WandbCallback(TrainerCallback):
             columns: list[str | int] = [
                 *("step", "split", "image_id", "image", "caption"),
                 *(f"rewards/{name}" for name in self._rewards),
-                *("reward", "advantage", "greedy", "references"),
+                *("reward", "advantage", "greedy", "references", "extra"),
             ]
             self._table = self._wandb.Table(columns=columns, log_mode="INCREMENTAL")
         pictures: Iterable[Image.Image | None] = (
@@ -181,6 +182,7 @@ class WandbCallback(TrainerCallback):
                 _number(record["advantage"]),
                 None if record["greedy"] is None else str(record["greedy"]),
                 "\n".join(map(str, record["references"])),
+                json.dumps(record["extra"], default=str) if record.get("extra") else None,
             )
         self._run.log({TABLE: self._table, STEP: step})
 

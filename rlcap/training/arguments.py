@@ -1,17 +1,17 @@
 """What a recipe can say: data, captioner, and the settings that every trainer shares."""
 
+import importlib.util
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
-from rlcap.evaluation.metrics import METRICS
+from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
 # What evaluation during training measures: without Java, and without a second set of captions to compare with.
 MEASURED = [name for name in METRICS if name not in ("meteor", "spice", "novel_share", "captions")]
-GREATER_IS_BETTER = {"loss": False, "bad_ending_rate": False}
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -164,9 +164,15 @@ class CaptionerTrainingArguments(TrainingArguments):
             self.label_smoothing_factor,
             "0: the key of `rlcap xe` is label_smoothing",
         )
+        require(
+            self.resume_from_checkpoint is None,
+            "resume_from_checkpoint",
+            self.resume_from_checkpoint,
+            "left out: the same command goes on from the last complete checkpoint in output_dir by itself",
+        )
         require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept in `best/`")
         if self.greater_is_better is None:
-            self.greater_is_better = GREATER_IS_BETTER.get(str(self.metric_for_best_model), True)
+            self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
         super().__post_init__()
         require(
             self.eval_strategy == "no" or self.metric_for_best_model in MEASURED,
@@ -174,6 +180,10 @@ class CaptionerTrainingArguments(TrainingArguments):
             self.metric_for_best_model,
             f"one of {', '.join(MEASURED)}",
         )
+        if self.eval_strategy != "no" and importlib.util.find_spec("pycocoevalcap") is None:
+            raise ValueError(
+                "evaluation during training needs pycocoevalcap: pip install 'rlcap[coco]', or set eval_strategy: no"
+            )
         reported = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
         # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
         self.trackers = [name for name in reported if name in ("wandb", "tensorboard")]

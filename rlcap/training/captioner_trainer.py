@@ -6,6 +6,7 @@ that are whole or not there, and a resume to the same bits.
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import gather_object
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -98,10 +100,11 @@ class CaptionerTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.means = RunningMeans()
         self.run_dir = Path(str(args.output_dir))
-        self.bad_images = BadImageCounter(len(train_dataset), args.max_bad_images)
+        # Each rank sees, and may lose, its share.
+        self.bad_images = BadImageCounter(math.ceil(len(train_dataset) / args.world_size), args.max_bad_images)
         self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
         self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
-        self.last_records: list[list[dict[str, Any]]] = []  # a picture -> a record a sampled caption, for the table
+        self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
         self._micro_step = 0
         self._counted = 0.0
         self._saving_to: Path | None = None
@@ -117,7 +120,9 @@ class CaptionerTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *what: Any, **options: Any) -> Any:
         """Trains, from a checkpoint or anew: then what an earlier start left in `metrics.jsonl` is dropped."""
-        if resume_from_checkpoint is None and self.is_world_process_zero():
+        if resume_from_checkpoint is not None:
+            self.args.eval_on_start = False  # the first start has done that
+        elif self.is_world_process_zero():
             run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", -1)
         return super().train(resume_from_checkpoint, *what, **options)
 
@@ -147,8 +152,8 @@ class CaptionerTrainer(Trainer):
         """The objective's sum over the micro-batch, divided by a constant; `training_step` divides by the count."""
         assert not return_outputs, "evaluation generates captions; it never asks for outputs"
         self.bad_images.extend(inputs["bad"])
-        if inputs["visual"] is None:  # no picture of this batch could be decoded: a step of nothing, on every parameter
-            return torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
+        if inputs["visual"] is None:
+            return self._no_loss(model)
         batch = {**inputs, "visual": to_device(inputs["visual"], self.captioner.device)}
         with self.accelerator.autocast():  # sampling too: what is sampled is what is scored
             result = self.batch_loss(model, batch)
@@ -158,6 +163,15 @@ class CaptionerTrainer(Trainer):
         self.means.add("loss", result.total.item(), result.count.item())
         self._counted += result.count.item()
         return result.total / self.args.per_device_train_batch_size
+
+    def _no_loss(self, model: nn.Module) -> Tensor:
+        """0, with a gradient of 0 on every parameter: no picture of this batch could be decoded, other ranks' could."""
+        captioner = self.captioner
+        visual = to_device(captioner.preprocess([Image.new("RGB", (64, 64))]), captioner.device)
+        ids = torch.full((1, 1, 1), captioner.codec.special.eos, device=captioner.device)
+        none = torch.zeros((1, 1), dtype=torch.bool, device=captioner.device)
+        with self.accelerator.autocast():
+            return model(visual, CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), none, none)).log_probs.sum()
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one micro-batch; dropout is seeded by where the run is."""
@@ -278,7 +292,7 @@ class CaptionerTrainer(Trainer):
             collate_fn=VisualCollator(self.captioner.preprocessor, self.features),
             num_workers=args.dataloader_num_workers,
         )
-        counter = BadImageCounter(len(dataset), args.max_bad_images)
+        counter = BadImageCounter(len(shard), args.max_bad_images)
         generation = GenerationSettings(
             max_new_tokens=args.eval_max_new_tokens,
             num_beams=args.eval_num_beams,
@@ -327,10 +341,18 @@ class CaptionerTrainer(Trainer):
             run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
 
     def _show_samples(self) -> None:
-        records = [record for of_picture in self.last_records for record in of_picture]
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, WandbCallback):  # its run is open on the main process alone
-                callback.log_samples(self.state.global_step, records)
+                callback.log_samples(self.state.global_step, self.last_records)
+
+    def will_show_samples(self) -> bool:
+        """Whether this step ends in a log that has a table to show samples in."""
+        step, args = self.state.global_step + 1, self.args
+        logged = (args.logging_first_step and step == 1) or (
+            args.logging_strategy == "steps" and step % self.state.logging_steps == 0
+        )
+        shown = any(isinstance(callback, WandbCallback) for callback in self.callback_handler.callbacks)
+        return shown and (logged or args.logging_strategy == "epoch")
 
     # Checkpoints
 
@@ -342,7 +364,8 @@ class CaptionerTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        self.captioner.save_pretrained(str(output_dir))
+        if self.args.should_save:  # transformers calls this on all ranks
+            self.captioner.save_pretrained(str(output_dir))
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._saving_to or super()._get_output_dir(trial))

@@ -1,9 +1,11 @@
 """Rewards of a batch of samples: columns gathered, every reward called once, combined, and noted for the log."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import TrainerState
 
 import rewards
 from captioners.types import CaptionTokens
@@ -12,11 +14,15 @@ from rlcap.training.running_means import RunningMeans
 
 
 class Rewarded(NamedTuple):
-    """What the rewards said of the captions: their combination and each of them, `[B, K]`, NaN where not scored."""
+    """What the rewards said of the captions: their combination and each of them, `[B, K]`, NaN where not scored.
+
+    extra: column -> one value a caption (B*K), what reward functions added by TRL's `log_extra`.
+    """
 
     total: Tensor
     by_name: dict[str, Tensor]
     texts: list[list[str]]
+    extra: dict[str, list[Any]]
 
 
 class Rewarder:
@@ -31,10 +37,24 @@ class Rewarder:
         self.weights = weights
         self.aggregation = aggregation
 
-    def __call__(self, batch: dict[str, Any], captions: CaptionTokens, texts: list[list[str]]) -> Rewarded:
-        """Rewards the captions of a batch of VisualCollator; `texts[b][k]` is the decoded `captions`."""
+    def __call__(
+        self,
+        batch: dict[str, Any],
+        captions: CaptionTokens,
+        texts: list[list[str]],
+        trainer_state: TrainerState | None = None,
+        log_metric: Callable[[str, float], None] = lambda name, value: None,
+    ) -> Rewarded:
+        """Rewards the captions of a batch of VisualCollator; `texts[b][k]` is the decoded `captions`.
+
+        trainer_state, log_metric: handed on to reward functions, as TRL does.
+        """
         k = captions.ids.shape[1]
         columns = _columns(batch, captions)
+        extra: dict[str, list[Any]] = {}
+        # What TRL hands over beside the dataset's columns; captioners are not prompted here.
+        columns |= {"prompts": [""] * len(columns["finished"]), "trainer_state": trainer_state}
+        columns |= {"log_extra": extra.__setitem__, "log_metric": log_metric}
         completions = [text for of_image in texts for text in of_image]
         by_name = rewards.score(self.functions, completions, columns)
         combined = rewards.combine(
@@ -50,14 +70,15 @@ class Rewarder:
             torch.as_tensor(combined, dtype=torch.float32).view(shape),
             {name: torch.tensor(_nan_for_none(values)).view(shape) for name, values in by_name.items()},
             texts,
+            extra,
         )
 
 
-def _columns(batch: dict[str, Any], captions: CaptionTokens) -> dict[str, list[Any]]:
+def _columns(batch: dict[str, Any], captions: CaptionTokens) -> dict[str, Any]:
     """The dataset's columns, each value K times, and what only the sampling knows."""
     k = captions.ids.shape[1]
     rows = [row for row in batch["rows"] for _ in range(k)]
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in batch["rows"][0]}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in batch["rows"][0]}
     if "images" in batch:
         columns["images"] = [image for image in batch["images"] for _ in range(k)]
     columns["finished"] = captions.finished.flatten().tolist()
@@ -96,15 +117,15 @@ def _group_std(values: Tensor) -> Tensor:
 
 
 def sample_records(
-    batch: dict[str, Any], rewarded: Rewarded, advantage: Tensor, samples: int
-) -> list[list[dict[str, Any]]]:
-    """What the table of samples shows: for each picture one record a sampled caption."""
+    batch: dict[str, Any], rewarded: Rewarded, advantage: Tensor, samples: int, greedy: list[str]
+) -> list[dict[str, Any]]:
+    """What the table of samples shows, a record a sample, of the first pictures, which have a caption in `greedy`."""
     advantages = advantage.cpu().tolist()
     records = []
-    for b, (row, texts) in enumerate(zip(batch["rows"], rewarded.texts, strict=True)):
-        greedy = texts[samples] if len(texts) > samples else None
-        records.append(
-            [
+    for b, greedy_text in enumerate(greedy):
+        row, texts = batch["rows"][b], rewarded.texts[b]
+        for k in range(samples):
+            records.append(
                 {
                     "image_id": row["image_id"],
                     "image": row.get("image") or (row.get("frames") or [None])[0],
@@ -112,10 +133,9 @@ def sample_records(
                     "rewards": {name: values[b, k].item() for name, values in rewarded.by_name.items()},
                     "reward": rewarded.total[b, k].item(),
                     "advantage": advantages[b][k],
-                    "greedy": greedy,
+                    "greedy": greedy_text,
                     "references": row["references"],
+                    "extra": {name: values[b * len(texts) + k] for name, values in rewarded.extra.items()},
                 }
-                for k in range(samples)
-            ]
-        )
+            )
     return records

@@ -13,6 +13,7 @@ import captioners
 import rewards
 from captioners.base import Captioner
 from captioners.grid_transformer import GridTransformer, GridTransformerConfig
+from captioners.weights import fingerprint
 from rewards import Reward
 from rlcap.data import load_captions, require_references
 from rlcap.data.features import FeatureStore
@@ -26,14 +27,14 @@ from rlcap.training.scst_arguments import SCSTArguments
 
 # What may differ between a run and the command that goes on with it: how long, how it is watched, where it runs.
 MAY_CHANGE = {
-    *("num_train_epochs", "max_steps", "early_stopping_patience", "early_stopping_threshold"),
+    *("output_dir", "num_train_epochs", "max_steps", "early_stopping_patience", "early_stopping_threshold"),
     *("report_to", "run_name", "disable_tqdm", "log_level", "samples_logged", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
 }
 
 
 def load_splits(data: DataArguments, evaluated: bool) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The training rows, all with references, and the validation rows where the run is evaluated."""
+    """The training rows, and the validation rows, all with references, where the run is evaluated."""
     options: dict[str, Any] = {
         "format": data.data_format,
         "check_images": data.features is None,
@@ -41,7 +42,6 @@ def load_splits(data: DataArguments, evaluated: bool) -> tuple[datasets.Dataset,
     }
     train = load_captions(data.data, images=data.images, split=data.train_split, **options)
     train = _first(train, data.max_train_images)
-    require_references(train)
     if not evaluated:
         return train, None
     source, images = data.val_data or data.data, data.val_images or (None if data.val_data else data.images)
@@ -90,6 +90,14 @@ def load_rewards(args: SCSTArguments, train: datasets.Dataset) -> list[Reward]:
     return [rewards.load(name, corpus=corpus, **options.get(name, {})) for name in args.rewards]
 
 
+def describe(data: DataArguments, arguments: CaptionerArguments, captioner: Captioner) -> dict[str, Any]:
+    """What determines a run beside its trainer's arguments: the data, and the captioner that it starts from."""
+    described = settings_of(data) | settings_of(arguments)
+    if arguments.captioner is not None:
+        described["captioner_weights"] = fingerprint([captioner])
+    return described
+
+
 def trackers(args: CaptionerTrainingArguments) -> list[TrainerCallback]:
     """The callbacks that `report_to` asks for, with our names for the scalars."""
     callbacks: list[TrainerCallback] = []
@@ -117,7 +125,7 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
         print(parts_table(trainer.captioner, args))
         print(f"device {args.device}, {args.world_size} process(es), {torch.get_num_threads()} threads", flush=True)
-    resume = args.resume_from_checkpoint or checkpoints.last_complete(run_dir)
+    resume = checkpoints.last_complete(run_dir)
     if resume is not None:
         print(f"rlcap: going on from {resume}", flush=True)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
@@ -130,14 +138,15 @@ def settings_of(arguments: Any) -> dict[str, Any]:
     kept = {}
     for field in fields(arguments):
         value = getattr(arguments, field.name)
-        if field.init and isinstance(value, str | int | float | bool | list | dict | type(None)):
+        secret = field.name.endswith("_token")
+        if field.init and not secret and isinstance(value, str | int | float | bool | list | dict | type(None)):
             kept[field.name] = value
     return kept
 
 
 def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
     previous = run_directory.read_run(run_dir)
-    if previous is None or not checkpoints.checkpoints(run_dir):
+    if previous is None or not any((run_dir / name).exists() for name in ("metrics.jsonl", "final")):
         return
     before, settings = previous["settings"], json.loads(json.dumps(settings))
     changed = [
@@ -147,6 +156,6 @@ def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
     ]
     if changed:
         raise ValueError(
-            f"{run_dir} holds checkpoints of a run with other settings ({'; '.join(changed)}). Choose another "
+            f"{run_dir} holds a run with other settings ({'; '.join(changed)}). Choose another "
             "output_dir, give the same settings to go on, or remove the folder"
         )

@@ -27,13 +27,14 @@ from rlcap.training.scst_arguments import SCSTArguments
 
 
 class Sampled(NamedTuple):
-    """Captions, and what a captioner scores them from.
+    """Captions, the encoding they came from, and what they are scored from.
 
     policy: what the captioner in training starts from; others: what any captioner with the same frozen parts does.
     """
 
     samples: CaptionTokens
     greedy: CaptionTokens | None
+    context: VisualContext
     policy: dict[str, Tensor] | VisualContext
     others: dict[str, Tensor] | VisualContext
 
@@ -73,10 +74,11 @@ class SCSTTrainer(CaptionerTrainer):
     def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
         """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
         args = self.args
-        samples, greedy, visual, visual_of_reference = self._sample(model, batch["visual"])
+        samples, greedy, context, visual, visual_of_reference = self._sample(model, batch["visual"])
         captions = samples if greedy is None else samples.join(greedy)
         with self.phase("reward"):
-            rewarded = self.rewarder(batch, captions, self.captioner.decode(captions))
+            texts = self.captioner.decode(captions)
+            rewarded = self.rewarder(batch, captions, texts, self.state, self.means.add)
         k = samples.ids.shape[1]
         total_rewards = rewarded.total.to(self.captioner.device)
         advantage = advantages(
@@ -108,7 +110,15 @@ class SCSTTrainer(CaptionerTrainer):
         self._note(samples)
         note_rewards(self.means, rewarded, k)
         self.last_samples = [text for of_image in rewarded.texts for text in of_image[:k]]
-        self.last_records = sample_records(batch, rewarded, advantage, k)[: args.samples_logged]
+        shown = min(args.samples_logged, len(batch["rows"])) if self.will_show_samples() else 0
+        if shown:
+            if greedy is None:
+                greedy_texts = self.captioner.decode(self.captioner.greedy(context.first(shown), self.generation))
+            else:
+                greedy_texts = [of_image[k:] for of_image in rewarded.texts]
+            self.last_records = sample_records(
+                batch, rewarded, advantage, k, [text for (text,) in greedy_texts[:shown]]
+            )
         return Total(total, loss.count)
 
     def _sample(self, model: nn.Module, visual: dict[str, Tensor]) -> Sampled:
@@ -123,7 +133,7 @@ class SCSTTrainer(CaptionerTrainer):
                     visual = {"features": captioner.features(visual), **kept}
             with nullcontext() if encoded_once else evaluating(captioner):
                 context = captioner.encode(visual)
-        with self.phase("sample"), evaluating(captioner):
+        with self.phase("sample"):
             if self.args.baseline == "beam_mean":
                 samples = captioner.beam_search(context, self.generation, num_return=self.args.num_samples)
             else:
@@ -131,9 +141,8 @@ class SCSTTrainer(CaptionerTrainer):
                 samples = captioner.sample(context, self.args.num_samples, self.generation, generator)
             greedy = captioner.greedy(context, self.generation) if self.args.baseline == "greedy" else None
         finished = {"vision", "connector"} <= frozen
-        return Sampled(
-            samples, greedy, context if finished or encoded_once else visual, context if finished else visual
-        )
+        policy = context if finished or encoded_once else visual
+        return Sampled(samples, greedy, context, policy, context if finished else visual)
 
     def _kl(self, visual: dict[str, Tensor] | VisualContext, samples: CaptionTokens, log_probs: Tensor) -> Total:
         """The KL estimate to the captioner as it was, summed over the samples' tokens (or captions)."""

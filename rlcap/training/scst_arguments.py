@@ -54,6 +54,12 @@ class SCSTArguments(CaptionerTrainingArguments):
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
+        require(
+            self.baseline != "beam_mean" or (self.temperature, self.top_k, self.top_p) == (1.0, 0, 1.0),
+            "temperature, top_k, top_p",
+            (self.temperature, self.top_k, self.top_p),
+            "1, 0 and 1 with baseline beam_mean: beams are not drawn",
+        )
         require(self.max_new_tokens > 0, "max_new_tokens", self.max_new_tokens, "1 or more")
         require(bool(self.rewards), "rewards", self.rewards, "at least one reward")
         weights = self.reward_weights

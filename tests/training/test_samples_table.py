@@ -22,7 +22,8 @@ SCALARS = {
 }
 
 
-def test_scalars_and_a_growing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("baseline", ["greedy", "leave_one_out"])
+def test_scalars_and_a_growing_table(baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_RUN_ID", "WANDB_PROJECT", "WANDB_DIR", "WANDB_RESUME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -33,7 +34,7 @@ def test_scalars_and_a_growing_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     dataset = picture_dataset(tmp_path, 6)
     corpus = {row["image_id"]: row["references"] for row in dataset}
     run_dir = tmp_path / "run"
-    options = {"baseline": "greedy", "kl_beta": 0.1, "max_steps": 4, "samples_logged": 2, "report_to": "wandb"}
+    options = {"baseline": baseline, "kl_beta": 0.1, "max_steps": 4, "samples_logged": 2, "report_to": "wandb"}
     logging = {"logging_strategy": "steps", "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 4}
     reward = rewards.load("cider-d", corpus=corpus)
     trainer = scst_trainer(captioner, dataset, run_dir, reward, val=dataset, **options, **logging)

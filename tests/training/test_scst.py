@@ -37,12 +37,18 @@ class Noted:
         return values
 
 
+def temperature_of(baseline: str) -> float:
+    """Beams are not drawn, so they have none."""
+    return 1.0 if baseline == "beam_mean" else TEMPERATURE
+
+
 def scst_trainer(
     captioner: Any, dataset: Dataset, output: Path, reward: Any, recorder: Recorder | None = None, **options: Any
 ) -> SCSTTrainer:
     features, val = options.pop("features", None), options.pop("val", None)
     settings = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-3, "max_grad_norm": 0.0}
-    fixed = {"num_samples": K, "max_new_tokens": 8, "temperature": TEMPERATURE, "max_caption_length": 24}
+    fixed = {"num_samples": K, "max_new_tokens": 8, "max_caption_length": 24}
+    settings["temperature"] = temperature_of(options.get("baseline", "leave_one_out"))
     rest = {"save_strategy": "no", "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no"}
     args = SCSTArguments(output_dir=str(output), **{**settings, **fixed, **rest, **options})
     return SCSTTrainer(
@@ -56,11 +62,11 @@ def scst_trainer(
     )
 
 
-def log_probs_by_hand(captioner: EncoderDecoder, image: Any, ids: list[int]) -> Tensor:
+def log_probs_by_hand(captioner: EncoderDecoder, image: Any, ids: list[int], temperature: float) -> Tensor:
     """One picture and one caption through transformers' own model, [L]."""
     pixels = captioner.preprocess([image])["pixel_values"]
     inputs = torch.tensor([[captioner.codec.special.start, *ids[:-1]]])
-    logits = captioner.model(pixel_values=pixels, decoder_input_ids=inputs).logits[0] / TEMPERATURE
+    logits = captioner.model(pixel_values=pixels, decoder_input_ids=inputs).logits[0] / temperature
     return logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
 
 
@@ -95,6 +101,7 @@ def advantages_by_hand(values: Tensor, baseline: str, scale: bool) -> Tensor:
 def test_gradient_equals_reinforce_by_hand(options: dict[str, Any], tmp_path: Path) -> None:
     captioner = tiny_encoder_decoder(dropout=0.1 if options.get("dropout_off", True) else 0.0)
     favour_end(captioner)
+    temperature = temperature_of(options["baseline"])
     at_start, by_hand = copy.deepcopy(captioner), copy.deepcopy(captioner)
     dataset = picture_dataset(tmp_path, 3)
     reward, recorder = Noted(), Recorder()
@@ -115,13 +122,14 @@ def test_gradient_equals_reinforce_by_hand(options: dict[str, Any], tmp_path: Pa
         name = call["image_id"][b * per_picture]
         for k in range(K):
             ids = call["ids"][b * per_picture + k]
-            log_probs = log_probs_by_hand(by_hand, images[name], ids)
+            log_probs = log_probs_by_hand(by_hand, images[name], ids, temperature)
             policy.append(-advantage[b, k] * log_probs)
-            difference = log_probs_by_hand(at_start, images[name], ids).detach() - log_probs
+            difference = log_probs_by_hand(at_start, images[name], ids, temperature).detach() - log_probs
             penalties.append(difference.exp() - difference - 1)
         for reference in rows[name]["references"]:
             tokens = by_hand.tokenize([[reference]])
-            likelihoods.append(-log_probs_by_hand(by_hand, images[name], tokens.ids[tokens.mask].tolist()))
+            reference_ids = tokens.ids[tokens.mask].tolist()
+            likelihoods.append(-log_probs_by_hand(by_hand, images[name], reference_ids, temperature))
     how = options.get("loss_normalization", "token")
     loss = mean_over(policy, how)
     loss = loss + options.get("kl_beta", 0.0) * mean_over(penalties, how)
