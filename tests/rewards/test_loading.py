@@ -30,6 +30,10 @@ def factory(scale):
     return scaled
 
 
+def looks(completions, *, images=None, references=None):
+    return [0.0 for _ in completions]
+
+
 def no_reward_function(x, y):
     return lambda a: a
 
@@ -69,6 +73,10 @@ def test_a_users_function_gets_its_needs_from_its_signature(own: str) -> None:
     assert reward.needs == frozenset({"image_id"})
     assert reward(["a b c"], image_id=["x"], references=[["y"]]) == [3.0]
     assert reward.describe() == {"name": "words", "function": f"{own}:words"}
+
+
+def test_images_are_needed_whenever_they_are_named(own: str) -> None:
+    assert rewards.load(f"{own}:looks").needs == {"images"}
 
 
 def test_a_users_class_gets_options_and_corpus(own: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import time
 from pathlib import Path
@@ -125,6 +126,24 @@ def _java(jar: Path, captions: list[str], folder: Path) -> list[list[str]]:
     removed = set(PUNCTUATIONS)
     lines = done.stdout.decode().split("\n")
     return [" ".join(word for word in line.rstrip().split(" ") if word not in removed).split() for line in lines]
+
+
+def test_whatever_a_captioner_samples_is_tokenised() -> None:
+    rng = random.Random(0)
+    pieces = [
+        *"abIZé019 .,;:!?'`\"()[]{}<>-_/\\@#$%&*+=~^|…–’“”½",
+        "\u0301",
+        "\u0345",
+        "\ufffd",
+        "\u200d",
+        "n't",
+        "http://",
+        "’s",
+    ]
+    for _ in range(20_000):
+        caption = "".join(rng.choices(pieces, k=rng.randint(1, 12)))
+        assert all(isinstance(token, str) and token for token in ptb.tokenize(caption)), caption
+    assert ptb.tokenize("a dog \u0301-x")[:2] == ["a", "dog"]
 
 
 def test_every_real_caption_equals_java(shared: Path, tmp_path: Path) -> None:

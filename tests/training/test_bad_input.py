@@ -1,8 +1,10 @@
 """What users get wrong: one message that names it, exit code 2, no traceback."""
 
+import importlib.util
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from tiny import CAPTIONS, tiny_encoder_decoder, tiny_grid_transformer
 
 from rlcap.cli import main
 from rlcap.data.write_features import write_features
+from rlcap.training.arguments import MEASURED
+from rlcap.training.xe import XEArguments
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,14 @@ def nan_reward(completions: list[str], **columns: Any) -> list[float]:
     return [math.nan] * len(completions)
 
 
+def lost_reward(completions: list[str], mood: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)
+
+
+def word_count(completions: list[str], **columns: Any) -> list[float]:
+    return [float(len(completion.split())) for completion in completions]
+
+
 def short_reward(completions: list[str], **columns: Any) -> list[float]:
     return [0.0]
 
@@ -94,6 +106,9 @@ def short_reward(completions: list[str], **columns: Any) -> list[float]:
         ({"rewards": "test_bad_input:short_reward"}, "short_reward: returned 1 values for 10 captions"),
         ({"config": "scst/nothing"}, "no recipe 'scst/nothing': it is no file, and the shipped ones are"),
         ({"vision": "x"}, "captioner, vision is"),
+        ({"resume_from_checkpoint": "x"}, "the same command goes on from the last complete checkpoint"),
+        ({"baseline": "beam_mean", "temperature": 0.5}, "1, 0 and 1 with baseline beam_mean: beams are not drawn"),
+        ({"rewards": "test_bad_input:lost_reward"}, "lost_reward: needs the column(s) mood"),
     ],
     ids=str,
 )
@@ -121,6 +136,37 @@ def test_a_picture_without_references(
     write_rows(tmp_path, [row(0), row(1, references=[]), row(2)])
     found = told(capsys, command, *options(saved, data, tmp_path / "run"))
     assert "1 of 3 pictures have no references: p1" in found
+
+
+def test_rewards_without_references_need_none(saved: Path, data: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path, [row(0), row(1, references=[]), row(2)])
+    main(["scst", *map(str, options(saved, data, tmp_path / "run", rewards="test_bad_input:word_count"))])
+    assert (tmp_path / "run" / "final").is_dir()
+
+
+def test_evaluation_without_its_package_is_told_at_once(
+    saved: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pycocoevalcap" else find_spec(name, *rest)
+    )
+    found = told(capsys, "xe", *options(saved, data, tmp_path / "run", eval_strategy="epoch"))
+    assert "needs pycocoevalcap: pip install 'rlcap[coco]'" in found
+
+
+def test_secrets_are_not_written(saved: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["xe", *map(str, options(saved, data, tmp_path / "run", hub_token="hf_SECRET"))]
+    monkeypatch.setattr(sys, "argv", ["rlcap", *arguments, "--hub_token=hf_SECRET"])
+    main(arguments)
+    assert "hf_SECRET" not in (tmp_path / "run" / "run.json").read_text()
+
+
+@pytest.mark.parametrize("metric", MEASURED)
+def test_the_best_is_the_least_where_less_is_better(metric: str, tmp_path: Path) -> None:
+    args = XEArguments(output_dir=str(tmp_path), metric_for_best_model=metric)
+    less = metric.startswith("rep_") or metric in ("bad_ending_rate", "harper_error_rate")
+    assert args.greater_is_better is not less
 
 
 def test_an_empty_caption_stops_or_is_dropped(

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import Moment, Result, rlcap
+
+import captioners
 
 pytestmark = pytest.mark.slow
 XE = {
@@ -144,6 +147,8 @@ def test_scst(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
     options = {
         **{key: value for key, value in XE.items() if key != "captions_per_image"},
         "max_steps": 8,
+        "eval_on_start": True,
+        "early_stopping_patience": 9,
         "baseline": "greedy",
         "num_samples": 3,
         "max_new_tokens": 10,
@@ -176,6 +181,31 @@ def test_other_settings_are_refused(scenes: Path, captioner_folder: Path, tmp_pa
     longer = options | {"learning_rate": 1e-3, "max_steps": 3}
     assert rlcap(["xe", *arguments(scenes, captioner_folder, run, longer)], tmp_path).code == 0
     assert (run / "checkpoint-3").is_dir()
+
+
+def test_another_captioner_under_the_same_name_is_refused(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    captioner = captioners.load(captioner_folder)
+    captioner.save_pretrained(start)
+    options = {"max_steps": 2, "save_strategy": "no"}
+    assert rlcap(["xe", *arguments(scenes, start, tmp_path / "run", options)], tmp_path).code == 0
+    with torch.no_grad():
+        next(captioner.parameters()).mul_(1.3)
+    captioner.save_pretrained(start)
+    refused = rlcap(["xe", *arguments(scenes, start, tmp_path / "run", options)], tmp_path)
+    assert refused.code == 2
+    assert "captioner_weights: 'sha256:" in refused.err
+
+
+def test_a_finished_run_without_checkpoints_stays(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    options = {"max_steps": 2, "save_strategy": "no"}
+    run = tmp_path / "run"
+    assert rlcap(["xe", *arguments(scenes, captioner_folder, run, options)], tmp_path).code == 0
+    before = files(run)
+    refused = rlcap(["xe", *arguments(scenes, captioner_folder, run, options | {"seed": 1})], tmp_path)
+    assert refused.code == 2
+    assert "holds a run with other settings (seed: 42 there, 1 now" in refused.err
+    assert files(run) == before
 
 
 def test_python_m_rlcap_killed_from_outside(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:

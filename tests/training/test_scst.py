@@ -213,6 +213,32 @@ def test_reference_of_the_kl_stays_and_shares_what_is_frozen(tmp_path: Path) -> 
     assert second > 1e-3
 
 
+def test_a_reward_gets_what_trl_gives(tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def trls(
+        prompts: list[str],
+        completions: list[str],
+        completion_ids: list[list[int]],
+        trainer_state: Any,
+        log_extra: Any,
+        log_metric: Any,
+        **columns: Any,
+    ) -> list[float]:
+        assert len(prompts) == len(completions) == len(completion_ids)
+        steps.append(trainer_state.global_step)
+        log_extra("words", [len(completion.split()) for completion in completions])
+        log_metric("longest", max(len(ids) for ids in completion_ids))
+        return [float(len(ids)) for ids in completion_ids]
+
+    options = {"logging_strategy": "steps", "logging_steps": 1}
+    dataset = picture_dataset(tmp_path, 3)
+    trainer = scst_trainer(tiny_encoder_decoder(), dataset, tmp_path / "run", as_reward(trls), **options)
+    trainer.train()
+    assert steps == [0, 1]
+    assert all(line["longest"] >= 1 for line in trainer.state.log_history if "reward" in line)
+
+
 def test_rewards_that_look_at_pictures_get_them(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 

@@ -1,0 +1,66 @@
+"""Two processes with half the batch each, against one with the whole; and what only several processes can get wrong."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from test_resume import arguments, files, metrics
+
+pytestmark = pytest.mark.slow
+SETTINGS = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "logging_steps": 1, "dropout_off": True}
+
+
+def run(processes: int, command: str, scenes: Path, captioner: Path, output: Path, **options: Any) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    chosen = arguments(scenes, captioner, output, {**SETTINGS, **options})
+    done = subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), "-m", "rlcap", command, *map(str, chosen)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_xe_equals_one_process(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    options = {"max_steps": 4, "save_steps": 2, "eval_strategy": "steps", "eval_steps": 4}
+    run(1, "xe", scenes, captioner_folder, tmp_path / "one", per_device_train_batch_size=6, **options)
+    run(2, "xe", scenes, captioner_folder, tmp_path / "two", per_device_train_batch_size=3, **options)
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) == len(two) == 5
+    for alone, shared in zip(one, two, strict=True):
+        assert alone.keys() == shared.keys()
+        assert {k: v for k, v in shared.items() if k != "tokens"} == pytest.approx(
+            {k: v for k, v in alone.items() if k != "tokens"}, rel=1e-3, abs=1e-6
+        )
+    weights = [load_file(tmp_path / name / "final" / "model.safetensors") for name in ("one", "two")]
+    for name, tensor in weights[0].items():
+        assert tensor.allclose(weights[1][name], atol=1e-4), name
+
+
+def test_scst_goes_on_from_a_checkpoint(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    options = {"save_steps": 2, "per_device_train_batch_size": 3, "num_samples": 3, "max_new_tokens": 8}
+    run(2, "scst", scenes, captioner_folder, tmp_path / "whole", max_steps=4, **options)
+    run(2, "scst", scenes, captioner_folder, tmp_path / "halves", max_steps=2, **options)
+    said = run(2, "scst", scenes, captioner_folder, tmp_path / "halves", max_steps=4, **options)
+    assert "going on from" in said
+    assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
+    assert files(tmp_path / "halves" / "final") == files(tmp_path / "whole" / "final")
+
+
+def test_a_picture_that_one_of_them_cannot_decode(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes.parent, tmp_path / "scenes")
+    pictures = sorted((tmp_path / "scenes" / "images").glob("train-*.png"))
+    for picture in pictures[::5]:
+        picture.write_text("no picture")
+    options = {"max_steps": 6, "per_device_train_batch_size": 1, "max_bad_images": 0.5, "save_strategy": "no"}
+    said = run(2, "xe", tmp_path / "scenes" / scenes.name, captioner_folder, tmp_path / "run", **options)
+    assert "skipped a picture" in said
+    assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(1, 7))
