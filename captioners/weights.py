@@ -77,14 +77,13 @@ def _leaves(output: Tensor) -> set[Tensor]:
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    # transformers tells of missing and unexpected weights alike; we tell of those that matter.
-    logger = logging.get_logger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # transformers tells of missing and unexpected weights alike, and of much else; we tell of what matters.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logging.set_verbosity(verbosity)
 
 
 @contextmanager
