@@ -1,6 +1,5 @@
 """The captioner: one visual input and K captions to per-token scores [B, K, L], whatever the model inside."""
 
-import logging
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from captioners.beam import beam_search
-from captioners.decoders import LAYERS_WITH_DROPOUT, TextDecoder
+from captioners.decoders import OWN_DROPOUT, Decoder, TextDecoder
 from captioners.frames import frame_features
 from captioners.layout import Layout, PackedLayout, RowsLayout, scored
 from captioners.preprocess import Preprocessor, Visual
@@ -28,15 +27,7 @@ from captioners.text import CaptionCodec
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
 from captioners.weights import unused, without_progress_bar
 
-logger = logging.getLogger(__name__)
-
 PARTS = ("vision", "connector", "decoder")
-PACKED_TOKENS = 512
-"""Above this many tokens in a picture's captions together, "auto" gives each caption its own row.
-
-Measured forward and backward on one core, d 512, K 5: packed takes 0.74 of the time of rows at 100 tokens over 49
-positions, 0.91 at 400, as much at 600; over 197 positions 0.71 at 200, 0.88 at 600, 0.92 at 1,000.
-"""
 
 
 class Captioner(nn.Module, ABC):
@@ -56,6 +47,7 @@ class Captioner(nn.Module, ABC):
         self.synchronised = False
         self._frozen: frozenset[str] = frozenset()
         self._dropout_off = False
+        self._dropout_rates: dict[nn.Module, dict[str, float]] = {}
 
     # What an adapter brings
 
@@ -73,7 +65,7 @@ class Captioner(nn.Module, ABC):
 
     @abstractmethod
     def _text_model(self) -> PreTrainedModel:
-        """The causal language model with cross-attention."""
+        """The causal language model that reads the picture, in cross-attention or as a prefix."""
 
     @abstractmethod
     def _inner_models(self) -> list[PreTrainedModel]:
@@ -82,6 +74,9 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def _write(self, directory: Path) -> None:
         """Writes model and connector into an empty directory; tokenizer and image processor are written beside."""
+
+    def _decoder(self) -> Decoder:
+        return TextDecoder(self._text_model())
 
     # Text and pictures
 
@@ -142,7 +137,7 @@ class Captioner(nn.Module, ABC):
         if not 1 <= num_return <= generation.num_beams:
             raise ValueError(f"num_return is {num_return}; it must be between 1 and num_beams ({generation.num_beams})")
         self._check_length(generation.max_new_tokens)
-        decoder = TextDecoder(self._text_model())
+        decoder = self._decoder()
         with self._evaluating():
             layout = self._layout(decoder, generation.num_beams * generation.max_new_tokens)
             steps = layout.steps(decoder, context, generation.num_beams, generation.max_new_tokens)
@@ -156,7 +151,7 @@ class Captioner(nn.Module, ABC):
     ) -> CaptionTokens:
         length = generation.max_new_tokens
         self._check_length(length)
-        decoder = TextDecoder(self._text_model())
+        decoder = self._decoder()
         with self._evaluating():
             steps = self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
             return generate(steps, shape, self.codec.special, length, choose, self._all_done, context.states.device)
@@ -205,7 +200,7 @@ class Captioner(nn.Module, ABC):
                     )
         else:
             context = self.encode(visual)
-        decoder = TextDecoder(self._text_model())
+        decoder = self._decoder()
         layout = self._layout(decoder, captions.ids.shape[1] * captions.ids.shape[2])
         hidden = layout.hidden(decoder, context, captions, self.codec.special.start)
         where = scored(captions)
@@ -219,13 +214,13 @@ class Captioner(nn.Module, ABC):
         )
         return TokenScores(*(_spread(value, where) for value in values))
 
-    def _layout(self, decoder: TextDecoder, tokens_per_picture: int) -> Layout:
-        if self.layout == "packed" and not decoder.family.packs:
+    def _layout(self, decoder: Decoder, tokens_per_picture: int) -> Layout:
+        if self.layout == "packed" and not decoder.packed_tokens:
             raise ValueError(
                 f"layout 'packed' needs a decoder that takes position ids, unlike {decoder.config.model_type}"
             )
         if self.layout == "auto":
-            packed = decoder.family.packs and tokens_per_picture <= PACKED_TOKENS
+            packed = tokens_per_picture <= decoder.packed_tokens
         else:
             packed = self.layout == "packed"
         return PackedLayout() if packed else RowsLayout()
@@ -260,7 +255,7 @@ class Captioner(nn.Module, ABC):
     @dropout_off.setter
     def dropout_off(self, off: bool) -> None:
         self._dropout_off = off
-        self._warn_of_kept_activations()
+        self._switch_own_dropout(off)
         self.train(self.training)
 
     def freeze(self, *parts: str) -> None:
@@ -298,17 +293,21 @@ class Captioner(nn.Module, ABC):
 
     def _switch_dropout_off(self) -> None:
         for module in self.modules():
-            # A layer is computed again in backward only in train mode, which is safe where its children do the dropout.
-            recomputed = _checkpoints(module) and not isinstance(module, LAYERS_WITH_DROPOUT)
-            module.training = module is self or (module.training and recomputed)
+            # A layer is computed again in backward only in train mode; its dropout is in its children, in eval mode,
+            # or is OWN_DROPOUT, whose rates are zero.
+            module.training = module is self or (module.training and _checkpoints(module))
 
-    def _warn_of_kept_activations(self) -> None:
-        if self._dropout_off and any(_checkpoints(m) and isinstance(m, LAYERS_WITH_DROPOUT) for m in self.modules()):
-            logger.warning(
-                "the decoder keeps its activations in spite of gradient checkpointing: layers of %s cannot be computed "
-                "again with dropout off",
-                self._text_model().config.model_type,
-            )
+    def _switch_own_dropout(self, off: bool) -> None:
+        for module, rates in self._dropout_rates.items():
+            vars(module).update(rates)
+        self._dropout_rates = {
+            module: {name: vars(module)[name] for name in names}
+            for module in self.modules()
+            for layer, names in OWN_DROPOUT.items()
+            if off and isinstance(module, layer)
+        }
+        for module, rates in self._dropout_rates.items():
+            vars(module).update(dict.fromkeys(rates, 0.0))
 
     def unused_parameters(self) -> set[str]:
         """Names of parameters that no output depends on (poolers, mask tokens): traced with one blank picture."""
@@ -325,7 +324,6 @@ class Captioner(nn.Module, ABC):
         for model in self._inner_models():
             if model.supports_gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
-        self._warn_of_kept_activations()
         self.train(self.training)
 
     def gradient_checkpointing_disable(self) -> None:
