@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from captioners.beam import beam_search
 from captioners.decoders import OWN_DROPOUT, Decoder, TextDecoder
 from captioners.frames import frame_features
-from captioners.layout import Layout, PackedLayout, RowsLayout, scored
+from captioners.layout import Layout, PackedLayout, RowsLayout, prefixed, scored
 from captioners.preprocess import Preprocessor, Visual
 from captioners.sampling import Choice, generate, most_likely, sampled
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
@@ -36,7 +36,13 @@ class Captioner(nn.Module, ABC):
     preprocessor, codec: picklable, for data workers. layout: "auto", "packed" or "rows" (see captioners.layout).
     max_logit_bytes: fp32 logits beyond this are computed in chunks, again in backward.
     synchronised: every rank steps until all ranks have finished their captions, as FSDP and DeepSpeed ZeRO-3 need.
+    takes_prompt, prompt: whether a text can condition every caption, and which does; it is saved and never scored.
+    context_parts: the parts that a VisualContext depends on; while one of them trains, a context without gradient
+    cannot stand in for a picture.
     """
+
+    context_parts: ClassVar[tuple[str, ...]] = ("vision", "connector")
+    takes_prompt: ClassVar[bool] = False
 
     def __init__(self, preprocessor: Preprocessor, codec: CaptionCodec):
         super().__init__()
@@ -45,6 +51,7 @@ class Captioner(nn.Module, ABC):
         self.layout: Literal["auto", "packed", "rows"] = "auto"
         self.max_logit_bytes = LOGIT_BYTES
         self.synchronised = False
+        self.prompt: str | None = None
         self._frozen: frozenset[str] = frozenset()
         self._dropout_off = False
         self._dropout_rates: dict[nn.Module, dict[str, float]] = {}
@@ -137,10 +144,10 @@ class Captioner(nn.Module, ABC):
         if not 1 <= num_return <= generation.num_beams:
             raise ValueError(f"num_return is {num_return}; it must be between 1 and num_beams ({generation.num_beams})")
         self._check_length(generation.max_new_tokens)
-        decoder = self._decoder()
+        decoder, length = self._decoder(), self._fed(generation.max_new_tokens)
         with self._evaluating():
-            layout = self._layout(decoder, generation.num_beams * generation.max_new_tokens)
-            steps = layout.steps(decoder, context, generation.num_beams, generation.max_new_tokens)
+            layout = self._layout(decoder, generation.num_beams * length)
+            steps = layout.steps(decoder, context, generation.num_beams, length)
             size = len(context.states)
             return beam_search(
                 steps, size, self.codec.special, generation, num_return, self._all_done, context.states.device
@@ -149,12 +156,15 @@ class Captioner(nn.Module, ABC):
     def _generate(
         self, context: VisualContext, shape: tuple[int, int], generation: GenerationSettings, choose: Choice
     ) -> CaptionTokens:
-        length = generation.max_new_tokens
-        self._check_length(length)
-        decoder = self._decoder()
+        limit = generation.max_new_tokens
+        self._check_length(limit)
+        decoder, length = self._decoder(), self._fed(limit)
         with self._evaluating():
             steps = self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
-            return generate(steps, shape, self.codec.special, length, choose, self._all_done, context.states.device)
+            return generate(steps, shape, self.codec.special, limit, choose, self._all_done, context.states.device)
+
+    def _fed(self, tokens: int) -> int:
+        return tokens + len(self.codec.special.prefix)
 
     def _check_length(self, max_new_tokens: int) -> None:
         if max_new_tokens > self.codec.limit:
@@ -192,7 +202,7 @@ class Captioner(nn.Module, ABC):
         if isinstance(visual, VisualContext):
             context = visual
             if self.training and torch.is_grad_enabled() and not context.states.requires_grad:
-                trained = [part for part in ("vision", "connector") if part not in self._frozen and self._trains(part)]
+                trained = [part for part in self.context_parts if part not in self._frozen and self._trains(part)]
                 if trained:
                     raise ValueError(
                         f"a context without gradient cannot train {' and '.join(trained)}: pass pixel_values or "
@@ -201,8 +211,9 @@ class Captioner(nn.Module, ABC):
         else:
             context = self.encode(visual)
         decoder = self._decoder()
-        layout = self._layout(decoder, captions.ids.shape[1] * captions.ids.shape[2])
-        hidden = layout.hidden(decoder, context, captions, self.codec.special.start)
+        layout = self._layout(decoder, captions.ids.shape[1] * self._fed(captions.ids.shape[2]))
+        special = self.codec.special
+        hidden = layout.hidden(decoder, context, prefixed(captions, special.prefix), special.start)
         where = scored(captions)
         values = reduce_vocabulary(
             hidden,

@@ -1,13 +1,13 @@
 """The text decoders that captioners are built from, behind one call: token ids to hidden states to logits."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, EncoderDecoderCache, PreTrainedConfig, PreTrainedModel
-from transformers.models.bart.modeling_bart import BartDecoderLayer
+from transformers.models.bart.modeling_bart import BartDecoderLayer, BartEncoderLayer
 from transformers.models.mbart.modeling_mbart import MBartDecoderLayer
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.models.trocr.modeling_trocr import TrOCRDecoderLayer
@@ -60,17 +60,26 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of causal language models keeps its body, its head and its positions.
+    """Where a family of language models with cross-attention keeps its body, its head and its positions.
 
-    packs: it takes position ids, so that several captions can share a row.
-    first_position: the position id of the first token. limit: the most tokens it can be fed.
+    head: of a model, hidden states to logits. packs: it takes position ids, so that several captions can share a row.
+    first_position: the position id of the first token. limit: the most tokens it can be fed. config: of a model, that
+    of its decoder. arguments: what its body is told beside tokens and context.
     """
 
     body: Callable[[Any], nn.Module]
-    head: Callable[[Any], nn.Module]
+    head: Callable[[Any], Callable[[Tensor], Tensor]]
     packs: bool
     first_position: Callable[[Any], int]
     limit: Callable[[Any], int]
+    config: Callable[[Any], PreTrainedConfig] = lambda model: model.config
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _t5_head(model: Any) -> Callable[[Tensor], Tensor]:
+    # The first T5, whose head is its word embedding, shrinks what goes into it; 1.1 and Flan do not.
+    scale = model.config.d_model**-0.5 if model.config.scale_decoder_outputs else 1.0
+    return lambda hidden: model.lm_head(hidden * scale)
 
 
 _GPT2 = Family(
@@ -87,6 +96,8 @@ _BERT = Family(
     first_position=lambda config: 0,
     limit=lambda config: config.max_position_embeddings,
 )
+# BLIP's BERT is bidirectional unless it is told on every call that it decodes.
+_BLIP = replace(_BERT, arguments={"is_decoder": True})
 # RoBERTa's positions start behind the padding index.
 _ROBERTA = Family(
     body=lambda model: model.roberta,
@@ -102,6 +113,17 @@ _BART = Family(
     first_position=lambda config: 0,
     limit=lambda config: config.max_position_embeddings,
 )
+_FLORENCE2 = replace(
+    _BART, body=lambda model: model.model.language_model.decoder, config=lambda model: model.config.text_config
+)
+# Relative positions know no end: the limit is the length that T5 was trained with.
+_T5 = Family(
+    body=lambda model: model.decoder,
+    head=_t5_head,
+    packs=False,
+    first_position=lambda config: 0,
+    limit=lambda config: 512,
+)
 _TROCR = Family(
     body=lambda model: model.model.decoder,
     head=lambda model: model.output_projection,
@@ -110,6 +132,7 @@ _TROCR = Family(
     limit=lambda config: config.max_position_embeddings,
 )
 OWN_DROPOUT: dict[type[nn.Module], tuple[str, ...]] = {
+    BartEncoderLayer: ("dropout", "activation_dropout"),
     BartDecoderLayer: ("dropout", "activation_dropout"),
     MBartDecoderLayer: ("dropout", "activation_dropout"),
     TrOCRDecoderLayer: ("dropout", "activation_dropout"),
@@ -120,29 +143,32 @@ OWN_DROPOUT: dict[type[nn.Module], tuple[str, ...]] = {
 FAMILIES = {
     "gpt2": _GPT2,
     "bert": _BERT,
+    "blip_text_model": _BLIP,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "bart": _BART,
     "mbart": _BART,
+    "florence2": _FLORENCE2,
+    "t5": _T5,
     "trocr": _TROCR,
 }
 
 
 class TextDecoder:
-    """A view of a Hugging Face causal language model with cross-attention; holds no weights of its own.
+    """A view of a Hugging Face language model with cross-attention; holds no weights of its own.
 
     Raises ValueError where the model's type, or its attention implementation, is not supported.
     """
 
     def __init__(self, model: PreTrainedModel):
-        self.model = model
-        self.config = model.config
-        if self.config.model_type not in FAMILIES:
+        if model.config.model_type not in FAMILIES:
             raise ValueError(
-                f"the decoder is a {self.config.model_type!r}; supported decoders are {', '.join(sorted(FAMILIES))}"
+                f"the decoder is a {model.config.model_type!r}; supported decoders are {', '.join(sorted(FAMILIES))}"
             )
+        self.model = model
+        self.family = FAMILIES[model.config.model_type]
+        self.config = self.family.config(model)
         check_attention(self.config)
-        self.family = FAMILIES[self.config.model_type]
 
     @property
     def packed_tokens(self) -> int:
@@ -176,7 +202,7 @@ class TextDecoder:
         cache: Cache | None = None,
     ) -> Tensor:
         """Hidden states [R, S, D] of tokens that attend to R contexts; see Decoder."""
-        arguments: dict[str, Any] = {}
+        arguments = dict(self.family.arguments)
         if self.family.packs:
             arguments["position_ids"] = positions + self.family.first_position(self.config)
         outputs = self.family.body(self.model)(

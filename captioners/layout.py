@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captioners.decoders import Decoder, self_attention
+from captioners.text import SpecialTokens
 from captioners.types import CaptionTokens, VisualContext
 
 
@@ -41,6 +42,27 @@ class Layout(Protocol):
 def scored(captions: CaptionTokens) -> Tensor:
     """The tokens [B, K, L] that are scored: under the mask, in captions that exist."""
     return captions.mask & captions.caption_mask[:, :, None]
+
+
+def prefixed(captions: CaptionTokens, prefix: tuple[int, ...]) -> CaptionTokens:
+    """The captions behind the tokens of `prefix`, which are context without a score."""
+    before = captions.ids.new_tensor(prefix).expand(*captions.ids.shape[:2], -1)
+    return CaptionTokens(
+        torch.cat([before, captions.ids], dim=-1),
+        torch.cat([torch.zeros_like(before, dtype=torch.bool), captions.mask], dim=-1),
+        captions.caption_mask,
+        captions.finished,
+    )
+
+
+def begin(steps: Steps, shape: tuple[int, int], special: SpecialTokens, device: torch.device) -> Tensor:
+    """Feeds what B x K captions begin with but for its last token, which is returned, [B, K], to be fed next."""
+    *fed, last = (
+        torch.full(shape, token, dtype=torch.long, device=device) for token in (special.start, *special.prefix)
+    )
+    for tokens in fed:
+        steps.step(tokens)
+    return last
 
 
 def _lengths(captions: CaptionTokens) -> Tensor:

@@ -14,11 +14,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids that begin, end and pad a caption; EOS and pad may be the same id."""
+    """The ids that begin, end and pad a caption; EOS and pad may be the same id.
+
+    prefix: tokens that are fed between start and every caption and never scored, such as a prompt.
+    """
 
     start: int
     eos: int
     pad: int
+    prefix: tuple[int, ...] = ()
 
 
 @dataclass
