@@ -9,15 +9,19 @@ from huggingface_hub import snapshot_download
 
 from captioners.base import Captioner
 from captioners.blip import Blip
+from captioners.blip2_opt import Blip2OPT
 from captioners.blip2_t5 import Blip2T5
 from captioners.encoder_decoder import EncoderDecoder
 from captioners.florence2 import Florence2
+from captioners.git import Git
 from captioners.grid_transformer import GridTransformer
 
 ADAPTERS: dict[str, type[Any]] = {
     "blip": Blip,
+    "blip-2 with opt": Blip2OPT,
     "blip-2 with t5": Blip2T5,
     "florence2": Florence2,
+    "git": Git,
     "grid_transformer": GridTransformer,
     "vision-encoder-decoder": EncoderDecoder,
 }

@@ -89,13 +89,20 @@ class WholeModel(Captioner):
     def _connect(self, features: Tensor, frame_mask: Tensor | None) -> VisualContext:
         shape = features.shape[:2]
         states = self._project(features.flatten(0, 1)).unflatten(0, shape)
-        if self.temporal is not None:
-            states = self.temporal(states, frame_mask)
-        elif shape[1] > 1:
-            raise ValueError(f"clips of {shape[1]} frames need max_frames: captioners.load(path, max_frames=...)")
+        states = self._in_order(states, frame_mask)
         states = self._read(states.flatten(0, 1)).unflatten(0, shape)
         mask = None if frame_mask is None else frame_mask.repeat_interleave(states.shape[2], dim=1)
         return VisualContext(states.flatten(1, 2), mask)
+
+    def _in_order(self, states: Tensor, frame_mask: Tensor | None) -> Tensor:
+        # [B, F, N', D] with the order of frames in them.
+        if self.temporal is not None:
+            return self.temporal(states, frame_mask)
+        if states.shape[1] > 1:
+            raise ValueError(
+                f"clips of {states.shape[1]} frames need max_frames: captioners.load(path, max_frames=...)"
+            )
+        return states
 
     def _of_clips(self) -> list[nn.Module]:
         # What every connector holds beside its own.
@@ -123,24 +130,27 @@ def read_with_prompt(encoder: PreTrainedModel, words: nn.Module, prompt_ids: Ten
 
 
 def special_tokens(
-    generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...] = ()
+    generation: GenerationConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    prefix: tuple[int, ...] = (),
+    start: str = "decoder_start_token_id",
 ) -> SpecialTokens:
-    """The start, EOS and pad ids of a generation configuration; EOS and pad may be the tokenizer's.
+    """The start (by its key), EOS and pad ids of a generation configuration; EOS and pad may be the tokenizer's.
 
     Raises ValueError where there is no start token or no EOS.
     """
-    start = generation.decoder_start_token_id
+    first = getattr(generation, start)
     eos = generation.eos_token_id if generation.eos_token_id is not None else tokenizer.eos_token_id
     if isinstance(eos, list):
         eos = eos[0]
     pad = generation.pad_token_id if generation.pad_token_id is not None else tokenizer.pad_token_id
     pad = eos if pad is None else pad
-    for name, value in {"decoder_start_token_id": start, "eos_token_id": eos}.items():
+    for name, value in {start: first, "eos_token_id": eos}.items():
         if value is None:
             raise ValueError(
                 f"the model says no {name}: set it in its generation_config.json, as `generate` needs it too"
             )
-    return SpecialTokens(start, eos, pad, prefix)
+    return SpecialTokens(first, eos, pad, prefix)
 
 
 def _stored_prompt(directory: Path) -> str | None:
