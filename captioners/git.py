@@ -52,7 +52,6 @@ class Git(WholeModel):
 
     @classmethod
     def _assembled(cls, model: GitForCausalLM, directory: Path, max_frames: int, prompt: str | None) -> "Git":
-        # Not AutoProcessor: older checkpoints name a class that transformers no longer has.
         tokenizer = AutoTokenizer.from_pretrained(directory)
         return cls(model, tokenizer, AutoImageProcessor.from_pretrained(directory), max_frames, prompt)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging import LogRecord
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,14 +67,18 @@ def _leaves(output: Tensor) -> set[Tensor]:
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    # transformers tells of missing and unexpected weights alike; we tell of those that matter.
+    # transformers tells of missing and unexpected weights alike; we tell of those that matter. A filter and not the
+    # level, on which transformers decides what else to tell.
     logger = logging.get_logger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(_is_error)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 @contextmanager
