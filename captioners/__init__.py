@@ -4,17 +4,27 @@ Knows nothing of rewards or of rlcap.
 """
 
 from captioners.base import PARTS, Captioner
+from captioners.blip import Blip
+from captioners.blip2_opt import Blip2OPT
+from captioners.blip2_t5 import Blip2T5
 from captioners.encoder_decoder import EncoderDecoder
+from captioners.florence2 import Florence2
+from captioners.git import Git
 from captioners.grid_transformer import GridTransformer, GridTransformerConfig
 from captioners.loading import load
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
 
 __all__ = [
     "PARTS",
+    "Blip",
+    "Blip2OPT",
+    "Blip2T5",
     "CaptionTokens",
     "Captioner",
     "EncoderDecoder",
+    "Florence2",
     "GenerationSettings",
+    "Git",
     "GridTransformer",
     "GridTransformerConfig",
     "TokenScores",

@@ -1,12 +1,11 @@
 """The captioner: one visual input and K captions to per-token scores [B, K, L], whatever the model inside."""
 
-import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -17,9 +16,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from captioners.beam import beam_search
-from captioners.decoders import LAYERS_WITH_DROPOUT, TextDecoder
+from captioners.decoders import OWN_DROPOUT, Decoder, TextDecoder
 from captioners.frames import frame_features
-from captioners.layout import Layout, PackedLayout, RowsLayout, scored
+from captioners.layout import Layout, PackedLayout, RowsLayout, prefixed, scored
 from captioners.preprocess import Preprocessor, Visual
 from captioners.sampling import Choice, generate, most_likely, sampled
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
@@ -27,15 +26,7 @@ from captioners.text import CaptionCodec
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
 from captioners.weights import unused, without_progress_bar
 
-logger = logging.getLogger(__name__)
-
 PARTS = ("vision", "connector", "decoder")
-PACKED_TOKENS = 512
-"""Above this many tokens in a picture's captions together, "auto" gives each caption its own row.
-
-Measured forward and backward on one core, d 512, K 5: packed takes 0.74 of the time of rows at 100 tokens over 49
-positions, 0.91 at 400, as much at 600; over 197 positions 0.71 at 200, 0.88 at 600, 0.92 at 1,000.
-"""
 
 
 class Captioner(nn.Module, ABC):
@@ -44,7 +35,13 @@ class Captioner(nn.Module, ABC):
     preprocessor, codec: picklable, for data workers. layout: "auto", "packed" or "rows" (see captioners.layout).
     max_logit_bytes: fp32 logits beyond this are computed in chunks, again in backward.
     synchronised: every rank steps until all ranks have finished their captions, as FSDP and DeepSpeed ZeRO-3 need.
+    takes_prompt, prompt: whether a text can condition every caption, and which does; it is saved and never scored.
+    context_parts: the parts that a VisualContext depends on; while one of them trains, a context without gradient
+    cannot stand in for a picture.
     """
+
+    context_parts: ClassVar[tuple[str, ...]] = ("vision", "connector")
+    takes_prompt: ClassVar[bool] = False
 
     def __init__(self, preprocessor: Preprocessor, codec: CaptionCodec):
         super().__init__()
@@ -53,8 +50,10 @@ class Captioner(nn.Module, ABC):
         self.layout: Literal["auto", "packed", "rows"] = "auto"
         self.max_logit_bytes = LOGIT_BYTES
         self.synchronised = False
+        self.prompt: str | None = None
         self._frozen: frozenset[str] = frozenset()
         self._dropout_off = False
+        self._dropout_rates: dict[nn.Module, dict[str, float]] = {}
 
     # What an adapter brings
 
@@ -72,7 +71,7 @@ class Captioner(nn.Module, ABC):
 
     @abstractmethod
     def _text_model(self) -> PreTrainedModel:
-        """The causal language model with cross-attention."""
+        """The causal language model that reads the picture, in cross-attention or as a prefix."""
 
     @abstractmethod
     def _inner_models(self) -> list[PreTrainedModel]:
@@ -81,6 +80,9 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def _write(self, directory: Path) -> None:
         """Writes model, connector and image processor, and removes what an earlier captioner left there of them."""
+
+    def _decoder(self) -> Decoder:
+        return TextDecoder(self._text_model())
 
     # Text and pictures
 
@@ -141,10 +143,10 @@ class Captioner(nn.Module, ABC):
         if not 1 <= num_return <= generation.num_beams:
             raise ValueError(f"num_return is {num_return}; it must be between 1 and num_beams ({generation.num_beams})")
         self._check_length(generation.max_new_tokens)
-        decoder = TextDecoder(self._text_model())
+        decoder, length = self._decoder(), self._fed(generation.max_new_tokens)
         with self._evaluating():
-            layout = self._layout(decoder, generation.num_beams * generation.max_new_tokens)
-            steps = layout.steps(decoder, context, generation.num_beams, generation.max_new_tokens)
+            layout = self._layout(decoder, generation.num_beams * length)
+            steps = layout.steps(decoder, context, generation.num_beams, length)
             size = len(context.states)
             return beam_search(
                 steps, size, self.codec.special, generation, num_return, self._all_done, context.states.device
@@ -153,12 +155,15 @@ class Captioner(nn.Module, ABC):
     def _generate(
         self, context: VisualContext, shape: tuple[int, int], generation: GenerationSettings, choose: Choice
     ) -> CaptionTokens:
-        length = generation.max_new_tokens
-        self._check_length(length)
-        decoder = TextDecoder(self._text_model())
+        limit = generation.max_new_tokens
+        self._check_length(limit)
+        decoder, length = self._decoder(), self._fed(limit)
         with self._evaluating():
             steps = self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
-            return generate(steps, shape, self.codec.special, length, choose, self._all_done, context.states.device)
+            return generate(steps, shape, self.codec.special, limit, choose, self._all_done, context.states.device)
+
+    def _fed(self, tokens: int) -> int:
+        return tokens + len(self.codec.special.prefix)
 
     def _check_length(self, max_new_tokens: int) -> None:
         if max_new_tokens > self.codec.limit:
@@ -196,7 +201,7 @@ class Captioner(nn.Module, ABC):
         if isinstance(visual, VisualContext):
             context = visual
             if self.training and torch.is_grad_enabled() and not context.states.requires_grad:
-                trained = [part for part in ("vision", "connector") if part not in self._frozen and self._trains(part)]
+                trained = [part for part in self.context_parts if part not in self._frozen and self._trains(part)]
                 if trained:
                     raise ValueError(
                         f"a context without gradient cannot train {' and '.join(trained)}: pass pixel_values or "
@@ -204,9 +209,10 @@ class Captioner(nn.Module, ABC):
                     )
         else:
             context = self.encode(visual)
-        decoder = TextDecoder(self._text_model())
-        layout = self._layout(decoder, captions.ids.shape[1] * captions.ids.shape[2])
-        hidden = layout.hidden(decoder, context, captions, self.codec.special.start)
+        decoder = self._decoder()
+        layout = self._layout(decoder, captions.ids.shape[1] * self._fed(captions.ids.shape[2]))
+        special = self.codec.special
+        hidden = layout.hidden(decoder, context, prefixed(captions, special.prefix), special.start)
         where = scored(captions)
         values = reduce_vocabulary(
             hidden,
@@ -218,13 +224,13 @@ class Captioner(nn.Module, ABC):
         )
         return TokenScores(*(_spread(value, where) for value in values))
 
-    def _layout(self, decoder: TextDecoder, tokens_per_picture: int) -> Layout:
-        if self.layout == "packed" and not decoder.family.packs:
+    def _layout(self, decoder: Decoder, tokens_per_picture: int) -> Layout:
+        if self.layout == "packed" and not decoder.packed_tokens:
             raise ValueError(
                 f"layout 'packed' needs a decoder that takes position ids, unlike {decoder.config.model_type}"
             )
         if self.layout == "auto":
-            packed = decoder.family.packs and tokens_per_picture <= PACKED_TOKENS
+            packed = tokens_per_picture <= decoder.packed_tokens
         else:
             packed = self.layout == "packed"
         return PackedLayout() if packed else RowsLayout()
@@ -259,7 +265,7 @@ class Captioner(nn.Module, ABC):
     @dropout_off.setter
     def dropout_off(self, off: bool) -> None:
         self._dropout_off = off
-        self._warn_of_kept_activations()
+        self._switch_own_dropout(off)
         self.train(self.training)
 
     def freeze(self, *parts: str) -> None:
@@ -297,17 +303,21 @@ class Captioner(nn.Module, ABC):
 
     def _switch_dropout_off(self) -> None:
         for module in self.modules():
-            # A layer is computed again in backward only in train mode, which is safe where its children do the dropout.
-            recomputed = _checkpoints(module) and not isinstance(module, LAYERS_WITH_DROPOUT)
-            module.training = module is self or (module.training and recomputed)
+            # A layer is computed again in backward only in train mode; its dropout is in its children, in eval mode,
+            # or is OWN_DROPOUT, whose rates are zero.
+            module.training = module is self or (module.training and _checkpoints(module))
 
-    def _warn_of_kept_activations(self) -> None:
-        if self._dropout_off and any(_checkpoints(m) and isinstance(m, LAYERS_WITH_DROPOUT) for m in self.modules()):
-            logger.warning(
-                "the decoder keeps its activations in spite of gradient checkpointing: layers of %s cannot be computed "
-                "again with dropout off",
-                self._text_model().config.model_type,
-            )
+    def _switch_own_dropout(self, off: bool) -> None:
+        for module, rates in self._dropout_rates.items():
+            vars(module).update(rates)
+        self._dropout_rates = {
+            module: {name: vars(module)[name] for name in names}
+            for module in self.modules()
+            for layer, names in OWN_DROPOUT.items()
+            if off and isinstance(module, layer)
+        }
+        for module, rates in self._dropout_rates.items():
+            vars(module).update(dict.fromkeys(rates, 0.0))
 
     def unused_parameters(self) -> set[str]:
         """Names of parameters that no output depends on (poolers, mask tokens): traced with one blank picture."""
@@ -324,7 +334,6 @@ class Captioner(nn.Module, ABC):
         for model in self._inner_models():
             if model.supports_gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
-        self._warn_of_kept_activations()
         self.train(self.training)
 
     def gradient_checkpointing_disable(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captioners.layout import Steps
+from captioners.layout import Steps, begin
 from captioners.text import SpecialTokens
 from captioners.types import CaptionTokens, GenerationSettings
 
@@ -37,7 +37,7 @@ def beam_search(
     best_scores = torch.full((num_pictures, beams), IMPOSSIBLE, device=device)
     best_lengths = torch.zeros((num_pictures, beams), dtype=torch.long, device=device)
     improvable = torch.ones((num_pictures, 1), dtype=torch.bool, device=device)
-    tokens = torch.full((num_pictures, beams), special.start, dtype=torch.long, device=device)
+    tokens = begin(steps, (num_pictures, beams), special, device)
     for length in range(1, limit + 1):
         log_probs = steps.step(tokens).float().log_softmax(dim=-1)
         vocab_size = log_probs.shape[-1]

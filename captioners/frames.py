@@ -21,15 +21,20 @@ class TemporalEmbedding(nn.Module):
 
     def forward(self, states: Tensor, frame_mask: Tensor | None) -> Tensor:
         """states [B, F, N, D], frame_mask [B, F] or None -> [B, F, N, D]; ValueError past max_frames."""
-        num_frames = states.shape[1]
-        if num_frames > len(self.weight):
-            raise ValueError(f"a clip has {num_frames} frames; this captioner was made for at most {len(self.weight)}")
-        if frame_mask is None:
-            is_clip = states.new_full((len(states), 1, 1, 1), float(num_frames > 1))
-        else:
-            is_clip = (frame_mask.sum(dim=1) > 1).to(states.dtype)[:, None, None, None]
-        # Multiplied by zero rather than left out for pictures: DDP wants a gradient for it on every rank.
-        return states + self.weight[:num_frames, None] * is_clip
+        return add_to_frames(self.weight, states, frame_mask)
+
+
+def add_to_frames(weight: Tensor, states: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """Adds a row of weight [max_frames, D] to each frame of clips, not of pictures; see TemporalEmbedding.forward."""
+    num_frames = states.shape[1]
+    if num_frames > len(weight):
+        raise ValueError(f"a clip has {num_frames} frames; this captioner was made for at most {len(weight)}")
+    if frame_mask is None:
+        is_clip = states.new_full((len(states), 1, 1, 1), float(num_frames > 1))
+    else:
+        is_clip = (frame_mask.sum(dim=1) > 1).to(states.dtype)[:, None, None, None]
+    # Multiplied by zero rather than left out for pictures: DDP wants a gradient for it on every rank.
+    return states + weight[:num_frames, None] * is_clip
 
 
 def frame_features(run: Callable[[Tensor], Tensor], visual: dict[str, Tensor], dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from captioners.decoders import TextDecoder, new_cache
+from captioners.decoders import Decoder, self_attention
+from captioners.text import SpecialTokens
 from captioners.types import CaptionTokens, VisualContext
 
 
@@ -31,16 +32,37 @@ class Steps(Protocol):
 class Layout(Protocol):
     """A way to run the decoder over captions."""
 
-    def hidden(self, decoder: TextDecoder, context: VisualContext, captions: CaptionTokens, start: int) -> Tensor:
+    def hidden(self, decoder: Decoder, context: VisualContext, captions: CaptionTokens, start: int) -> Tensor:
         """Hidden states [T, D] that predict the T scored tokens, in the order of `scored(captions)`."""
 
-    def steps(self, decoder: TextDecoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
+    def steps(self, decoder: Decoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
         """Begins num_captions captions for every picture."""
 
 
 def scored(captions: CaptionTokens) -> Tensor:
     """The tokens [B, K, L] that are scored: under the mask, in captions that exist."""
     return captions.mask & captions.caption_mask[:, :, None]
+
+
+def prefixed(captions: CaptionTokens, prefix: tuple[int, ...]) -> CaptionTokens:
+    """The captions behind the tokens of `prefix`, which are context without a score."""
+    before = captions.ids.new_tensor(prefix).expand(*captions.ids.shape[:2], -1)
+    return CaptionTokens(
+        torch.cat([before, captions.ids], dim=-1),
+        torch.cat([torch.zeros_like(before, dtype=torch.bool), captions.mask], dim=-1),
+        captions.caption_mask,
+        captions.finished,
+    )
+
+
+def begin(steps: Steps, shape: tuple[int, int], special: SpecialTokens, device: torch.device) -> Tensor:
+    """Feeds what B x K captions begin with but for its last token, which is returned, [B, K], to be fed next."""
+    *fed, last = (
+        torch.full(shape, token, dtype=torch.long, device=device) for token in (special.start, *special.prefix)
+    )
+    for tokens in fed:
+        steps.step(tokens)
+    return last
 
 
 def _lengths(captions: CaptionTokens) -> Tensor:
@@ -57,7 +79,7 @@ def _inputs(captions: CaptionTokens, start: int) -> Tensor:
 class PackedLayout:
     """All captions of a picture in one row."""
 
-    def hidden(self, decoder: TextDecoder, context: VisualContext, captions: CaptionTokens, start: int) -> Tensor:
+    def hidden(self, decoder: Decoder, context: VisualContext, captions: CaptionTokens, start: int) -> Tensor:
         lengths = _lengths(captions)
         num_pictures, num_captions, num_positions = captions.ids.shape
         device = captions.ids.device
@@ -82,7 +104,7 @@ class PackedLayout:
         wanted = scored(captions)
         return hidden[picture[wanted], column[wanted]]
 
-    def steps(self, decoder: TextDecoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
+    def steps(self, decoder: Decoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
         return PackedSteps(decoder, context, num_captions, max_steps)
 
 
@@ -92,9 +114,9 @@ class PackedSteps:
     A beam that changes its parent changes a row of the mask: nothing in the cache moves.
     """
 
-    def __init__(self, decoder: TextDecoder, context: VisualContext, num_captions: int, max_steps: int):
+    def __init__(self, decoder: Decoder, context: VisualContext, num_captions: int, max_steps: int):
         self.decoder, self.context, self.num_captions = decoder, context, num_captions
-        self.cache = new_cache()
+        self.cache = decoder.begin(context)
         self.taken = 0
         # [1, 1, K, K·T]: one mask serves all pictures until `follow` makes them differ.
         own = torch.eye(num_captions, dtype=torch.bool, device=context.states.device)
@@ -123,7 +145,7 @@ class PackedSteps:
 class RowsLayout:
     """Every caption in a row of its own."""
 
-    def hidden(self, decoder: TextDecoder, context: VisualContext, captions: CaptionTokens, start: int) -> Tensor:
+    def hidden(self, decoder: Decoder, context: VisualContext, captions: CaptionTokens, start: int) -> Tensor:
         lengths = _lengths(captions).flatten()
         width = max(int(lengths.max()), 1)
         # Captions that do not exist take no row; at least one row stays, so that every parameter is reached.
@@ -137,18 +159,19 @@ class RowsLayout:
         hidden = decoder.hidden(ids, positions, None, _picked(context, rows // num_captions))
         return hidden[scored(captions).flatten(0, 1)[rows, :width]]
 
-    def steps(self, decoder: TextDecoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
+    def steps(self, decoder: Decoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
         return RowSteps(decoder, context, num_captions)
 
 
 class RowSteps:
     """Each step feeds [B·K, 1] tokens; a beam that changes its parent moves its row of the cache."""
 
-    def __init__(self, decoder: TextDecoder, context: VisualContext, num_captions: int):
+    def __init__(self, decoder: Decoder, context: VisualContext, num_captions: int):
         pictures = torch.arange(len(context.states), device=context.states.device)
         self.decoder, self.num_captions = decoder, num_captions
         self.context = _picked(context, pictures.repeat_interleave(num_captions))
-        self.cache = new_cache()
+        self.cache = decoder.begin(context)
+        self.cache.batch_repeat_interleave(num_captions)
         self.taken = 0
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -161,7 +184,7 @@ class RowSteps:
     def follow(self, parents: Tensor) -> None:
         first_row = torch.arange(len(parents), device=parents.device)[:, None] * parents.shape[1]
         # Cross-attention stays: all captions of a picture look at the same states.
-        self.cache.self_attention_cache.batch_select_indices((first_row + parents).flatten())
+        self_attention(self.cache).batch_select_indices((first_row + parents).flatten())
 
     def keep(self, pictures: Tensor) -> None:
         rows = (

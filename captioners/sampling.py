@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captioners.layout import Steps
+from captioners.layout import Steps, begin
 from captioners.text import SpecialTokens
 from captioners.types import CaptionTokens, GenerationSettings
 
@@ -76,7 +76,7 @@ def generate(
     mask = torch.zeros_like(ids, dtype=torch.bool)
     finished = torch.zeros(shape, dtype=torch.bool, device=device)
     present = torch.arange(shape[0], device=device)
-    tokens = torch.full(shape, special.start, dtype=torch.long, device=device)
+    tokens = begin(steps, shape, special, device)
     for step in range(max_new_tokens):
         chosen = choose(step, steps.step(tokens), present)
         ended = finished[present]

@@ -14,23 +14,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids that begin, end and pad a caption; EOS and pad may be the same id."""
+    """The ids that begin, end and pad a caption; EOS and pad may be the same id.
+
+    prefix: tokens that are fed between start and every caption and never scored, such as a prompt.
+    """
 
     start: int
     eos: int
     pad: int
+    prefix: tuple[int, ...] = ()
 
 
 @dataclass
 class CaptionCodec:
     """A tokenizer, the special ids of the model, and the longest caption [tokens, EOS included] its decoder takes.
 
+    before: text between a prompt and its captions, such as a space where tokens begin with one.
     truncated counts the captions that were cut so far in this process.
     """
 
     tokenizer: PreTrainedTokenizerBase
     special: SpecialTokens
     limit: int
+    before: str = ""
     truncated: int = field(default=0, init=False)
 
     def tokenize(self, captions: Sequence[Sequence[str]], max_length: int | None = None) -> CaptionTokens:
@@ -44,14 +50,15 @@ class CaptionCodec:
         flat = [caption for group in captions for caption in group]
         if not flat:
             raise ValueError("no captions to tokenize: every picture's list of captions is empty")
-        encoded = self.tokenizer(flat, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        texts = [self.before + caption for caption in flat]
+        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         rows, longest, position = [], 1, 0
         for b, group in enumerate(captions):
             row = []
             for k, caption in enumerate(group):
                 ids = encoded[position]
                 position += 1
-                if not ids:
+                if not ids or not caption.strip():
                     raise ValueError(
                         f"caption {k} of picture {b} in the batch is empty after tokenisation: {caption!r}"
                     )

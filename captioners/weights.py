@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from logging import LogRecord
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,13 +78,18 @@ def _leaves(output: Tensor) -> set[Tensor]:
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    # transformers tells of missing and unexpected weights alike, and of much else; we tell of what matters.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    # transformers tells of missing and unexpected weights alike; we tell of those that matter. A filter and not the
+    # level, on which transformers decides what else to tell.
+    logger = logging.get_logger("transformers.modeling_utils")
+    logger.addFilter(_is_error)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 @contextmanager

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from inner import as_captions, inner_generate, transition_scores
-from tiny import CAPTIONERS, CAPTIONS, pictures, tiny_encoder_decoder, tiny_grid_transformer
+from tiny import CAPTIONERS, CAPTIONS, first_layer, pictures, tiny_encoder_decoder, tiny_grid_transformer
 from torch import nn
 
 from captioners import PARTS, GenerationSettings
@@ -231,12 +231,8 @@ def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient(build)
     captioner.dropout_off = True
     visual, captions = captioner.preprocess(pictures(2)), captioner.tokenize(RAGGED)
     runs: list[int] = []
-    model = captioner._text_model()
-    layer = (
-        model.transformer.h[0].mlp if model.config.model_type == "gpt2" else model.bert.encoder.layer[0].intermediate
-    )
     # Before, not after: a layer is computed again only as far as backward needs it.
-    layer.register_forward_pre_hook(lambda *_: runs.append(1))
+    first_layer(captioner).register_forward_pre_hook(lambda *_: runs.append(1))
 
     def gradients() -> dict[str, torch.Tensor]:
         captioner.train()

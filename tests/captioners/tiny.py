@@ -9,8 +9,15 @@ from PIL import Image
 from transformers import (
     BartConfig,
     BertConfig,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    GitConfig,
+    GitForCausalLM,
     GPT2Config,
+    OPTConfig,
     PretrainedConfig,
+    PreTrainedTokenizerBase,
     ResNetConfig,
     ResNetModel,
     RobertaConfig,
@@ -22,7 +29,7 @@ from transformers import (
     ViTModel,
 )
 
-from captioners import EncoderDecoder, GridTransformer, GridTransformerConfig
+from captioners import Blip2OPT, Captioner, EncoderDecoder, Git, GridTransformer, GridTransformerConfig
 from captioners.tokenizer import train_tokenizer
 
 CAPTIONS = [
@@ -98,11 +105,7 @@ def tiny_encoder_decoder(
     """A ViT of 5 positions with a decoder of one of the supported families; at most 24 tokens a caption."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(CAPTIONS, VOCAB)
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    special = _special(tokenizer)
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(
         _vit_config(), _decoder_config(decoder, special, dropout)
     )
@@ -147,13 +150,107 @@ def tiny_grid_transformer(
     return captioner
 
 
-def favour_end(captioner: EncoderDecoder | GridTransformer, amount: float = 4.0) -> None:
+def tiny_git(
+    *,
+    max_frames: int = 1,
+    own_frames: int | None = None,
+    tied: bool = False,
+    dropout: float = 0.1,
+    prompt: str | None = None,
+    seed: int = 0,
+) -> Git:
+    """A ViT of 5 positions with GIT's decoder, at most 24 tokens a caption; own_frames: GIT's own video input."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(CAPTIONS, VOCAB)
+    vision = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "image_size": SIDE,
+        "patch_size": 8,
+    }
+    config = GitConfig(
+        vision_config=vision,
+        vocab_size=VOCAB,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=24,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.3,
+        num_image_with_embedding=own_frames,
+        tie_word_embeddings=tied,
+        **_special(tokenizer),
+    )
+    return Git(GitForCausalLM(config), tokenizer, _processor(), max_frames, prompt).eval()
+
+
+def tiny_blip2_opt(*, max_frames: int = 1, dropout: float = 0.1, prompt: str | None = None, seed: int = 0) -> Blip2OPT:
+    """A ViT of 5 positions, 3 queries and an OPT of 36 positions: at most 33 tokens a caption of a picture."""
+    torch.manual_seed(seed)
+    # The processor adds a token for pictures to the words.
+    processor = Blip2Processor(_processor(), train_tokenizer(CAPTIONS, VOCAB - 1), num_query_tokens=3)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    text = OPTConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=48,
+        max_position_embeddings=36,
+        dropout=dropout,
+        attention_dropout=dropout,
+        init_std=0.3,
+        **_special(processor.tokenizer),
+    )
+    config = Blip2Config(
+        vision_config=sizes | {"image_size": SIDE, "patch_size": 8, "initializer_range": 0.1},
+        qformer_config=sizes | rates | {"initializer_range": 0.3},
+        text_config=text,
+        num_query_tokens=3,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    model = Blip2ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.query_tokens)
+    torch.nn.init.normal_(model.language_projection.weight, std=0.3)
+    return Blip2OPT(model, processor, max_frames, prompt).eval()
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def first_layer(captioner: Captioner) -> torch.nn.Module:
+    """A module inside the decoder's first layer, run once whenever the layer is."""
+    model = captioner._text_model()
+    return {
+        "gpt2": lambda: model.transformer.h[0].mlp,
+        "bert": lambda: model.bert.encoder.layer[0].intermediate,
+        "git": lambda: model.git.encoder.layer[0].intermediate,
+        "opt": lambda: model.model.decoder.layers[0].fc1,
+    }[model.config.model_type]()
+
+
+def favour_end(captioner: Captioner, amount: float = 4.0) -> None:
     """Flattens the distribution and raises the logit of EOS by about `amount`, so that random captions do end."""
     model = captioner._text_model()
     eos = captioner.codec.special.eos
-    gpt2 = model.config.model_type == "gpt2"
-    last_norm = model.transformer.ln_f if gpt2 else model.cls.predictions.transform.LayerNorm
-    direction = (model.lm_head if gpt2 else model.cls.predictions.decoder).weight[eos]
+    last_norm = {
+        "gpt2": lambda: model.transformer.ln_f,
+        "bert": lambda: model.cls.predictions.transform.LayerNorm,
+        "git": lambda: model.git.encoder.layer[-1].output.LayerNorm,
+        "opt": lambda: model.model.decoder.final_layer_norm,
+    }[model.config.model_type]()
+    direction = model.get_output_embeddings().weight[eos]
     with torch.no_grad():
         last_norm.weight *= 0.4
         last_norm.bias += amount * direction / direction.dot(direction)
@@ -164,4 +261,6 @@ CAPTIONERS = {
     "vit-bert": lambda **options: tiny_encoder_decoder("bert", **options),
     "grid-resnet": lambda **options: tiny_grid_transformer("resnet", **options),
     "grid-vit": lambda **options: tiny_grid_transformer("vit", **options),
+    "git": tiny_git,
+    "blip2-opt": tiny_blip2_opt,
 }

@@ -1,0 +1,162 @@
+"""Decoders that read the picture as a prefix in self-attention, behind the same call as those with cross-attention.
+
+Scoring runs one packed sequence [prefix; caption 1; ...; caption K] a picture, under a mask that lets each caption see
+the prefix and itself: no cache, so gradients reach the prefix and layers can be computed again in backward. Generation
+runs the prefix once a picture into the key-value cache that its K captions share.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from captioners.decoders import attention_mask, check_attention
+from captioners.types import VisualContext
+
+
+@dataclass(frozen=True)
+class PrefixFamily:
+    """How a family of causal language models takes embeddings of its own making.
+
+    embed: (model, ids [R, S], positions [R, S]) to what `layers` takes [R, S, D].
+    layers: (model, embeddings [R, S, D], positions [R, S], attention mask, cache) to hidden states [R, S, D].
+    head: the module from hidden states to logits. limit: how many positions it has.
+    bidirectional: the positions of a prefix see each other; elsewhere each sees those before it.
+    positions_in_prefix: the prefix takes positions too, and the captions' follow on them.
+    """
+
+    embed: Callable[[Any, Tensor, Tensor], Tensor]
+    layers: Callable[[Any, Tensor, Tensor, Tensor, Cache | None], Tensor]
+    head: Callable[[Any], nn.Module]
+    limit: Callable[[Any], int]
+    bidirectional: bool
+    positions_in_prefix: bool
+
+
+# The embeddings are GIT's own call: GitModel would add positions to the prefix too.
+_GIT = PrefixFamily(
+    embed=lambda model, ids, positions: model.git.embeddings(input_ids=ids, position_ids=positions),
+    layers=lambda model, embeddings, positions, mask, cache: (
+        model.git.encoder(embeddings, attention_mask=mask, past_key_values=cache).last_hidden_state
+    ),
+    head=lambda model: model.output,
+    limit=lambda config: config.max_position_embeddings,
+    bidirectional=True,
+    positions_in_prefix=False,
+)
+_OPT = PrefixFamily(
+    embed=lambda model, ids, positions: model.model.decoder.embed_tokens(ids),
+    layers=lambda model, embeddings, positions, mask, cache: (
+        model.model.decoder(
+            inputs_embeds=embeddings,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+    ),
+    head=lambda model: model.lm_head,
+    limit=lambda config: config.max_position_embeddings,
+    bidirectional=False,
+    positions_in_prefix=True,
+)
+PREFIX_FAMILIES = {"git": _GIT, "opt": _OPT}
+PACKED_TOKENS = 2048
+
+
+class PrefixDecoder:
+    """A view of a Hugging Face causal language model whose contexts are prefixes; holds no weights of its own.
+
+    Positions are always told to the model, so shorter prefixes in a batch (context.mask) change nothing.
+    Raises ValueError where the model's type, or its attention implementation, is not supported.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.config = model.config
+        if self.config.model_type not in PREFIX_FAMILIES:
+            raise ValueError(
+                f"the decoder is a {self.config.model_type!r}; decoders that read a prefix are "
+                f"{', '.join(sorted(PREFIX_FAMILIES))}"
+            )
+        check_attention(self.config)
+        self.family = PREFIX_FAMILIES[self.config.model_type]
+
+    @property
+    def packed_tokens(self) -> int:
+        """PACKED_TOKENS: rows of their own would each run the prefix again."""
+        return PACKED_TOKENS
+
+    def limit(self, prefix: int) -> int:
+        """The longest caption in tokens, EOS included, behind a prefix of so many positions; ValueError where none."""
+        positions = self.family.limit(self.config)
+        if not self.family.positions_in_prefix:
+            return positions
+        if prefix >= positions:
+            raise ValueError(f"the decoder has {positions} positions, of which the picture's {prefix} leave no caption")
+        return positions - prefix
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the width of the logits."""
+        return self.config.vocab_size
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., D] to logits [..., V]."""
+        return self.family.head(self.model)(hidden)
+
+    def begin(self, context: VisualContext) -> Cache:
+        """A cache that holds the prefixes' keys and values."""
+        cache = DynamicCache()
+        mask = attention_mask(self.config, self._prefix_mask(context), context.states.dtype)
+        self.family.layers(self.model, context.states, _positions(context), mask, cache)
+        return cache
+
+    def hidden(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        allowed: Tensor | None,
+        context: VisualContext,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Hidden states [R, S, D] of tokens behind R prefixes; see Decoder."""
+        rows, tokens = ids.shape
+        if self.family.positions_in_prefix:
+            positions = positions + _present(context).sum(dim=1, keepdim=True)
+        embeddings = self.family.embed(self.model, ids, positions)
+        if allowed is None:
+            past = 0 if cache is None else cache.get_seq_length() - context.states.shape[1]
+            allowed = torch.ones(tokens, past + tokens, dtype=torch.bool, device=ids.device).tril(past)[None, None]
+        seen = _present(context)[:, None, None].expand(-1, -1, tokens, -1)
+        mask = torch.cat([seen, allowed.expand(rows, -1, -1, -1)], dim=-1)
+        if cache is not None:
+            mask = attention_mask(self.config, mask, context.states.dtype)
+            return self.family.layers(self.model, embeddings, positions, mask, cache)
+        prefix = context.states.shape[1]
+        above = nn.functional.pad(self._prefix_mask(context), (0, allowed.shape[-1]))
+        mask = attention_mask(self.config, torch.cat([above, mask], dim=-2), context.states.dtype)
+        embeddings = torch.cat([context.states, embeddings], dim=1)
+        positions = torch.cat([_positions(context), positions], dim=1)
+        return self.family.layers(self.model, embeddings, positions, mask, None)[:, prefix:]
+
+    def _prefix_mask(self, context: VisualContext) -> Tensor:
+        # [R, 1, N, N]. Padding sees padding, so that no row of the mask is empty.
+        present = _present(context)
+        allowed = present[:, None, :, None] == present[:, None, None, :]
+        return allowed if self.family.bidirectional else allowed.tril()
+
+
+def _present(context: VisualContext) -> Tensor:
+    # [R, N]
+    if context.mask is not None:
+        return context.mask
+    return torch.ones(context.states.shape[:2], dtype=torch.bool, device=context.states.device)
+
+
+def _positions(context: VisualContext) -> Tensor:
+    # [R, N], counted over what is there.
+    return (_present(context).cumsum(dim=1) - 1).clamp(min=0)
