@@ -8,6 +8,7 @@ from torch import Tensor
 import rewards
 from captioners.types import CaptionTokens
 from rewards import Reward
+from rlcap.data.content import looked_at
 from rlcap.training.running_means import RunningMeans
 
 
@@ -107,7 +108,7 @@ def sample_records(
             [
                 {
                     "image_id": row["image_id"],
-                    "image": row.get("image") or (row.get("frames") or [None])[0],
+                    "image": looked_at(row)[0],
                     "caption": texts[k],
                     "rewards": {name: values[b, k].item() for name, values in rewarded.by_name.items()},
                     "reward": rewarded.total[b, k].item(),
