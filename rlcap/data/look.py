@@ -69,7 +69,7 @@ def _ends(format: str | None, head: bytes, tail: bytes, size: int) -> bool:
     if format in ("JPEG", "MPO"):
         return b"\xff\xd9" in tail
     if format == "PNG":
-        return b"IEND" in tail
+        return b"IEND\xaeB`\x82" in tail
     if format == "GIF":
         return tail.rstrip(b"\0").endswith(b";")
     if format == "WEBP":

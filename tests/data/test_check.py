@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from rlcap.cli import main
 from rlcap.data import load_captions
-from rlcap.data.check import Report, check
+from rlcap.data.check import check
 from rlcap.data.content import BadImage
 from rlcap.data.look import look_at
 
@@ -30,10 +29,7 @@ def write(folder: Path, pictures: dict[str, bytes], rows: list[dict[str, Any]] |
         (folder / name).write_bytes(content)
     default = [{"image": name, "captions": [f"one {name}", f"two {name}"]} for name in pictures]
     path = folder / "captions.jsonl"
-    path.write_text(
-        "".join(json.dumps(row) + "\n" for row in default if rows is None)
-        or "".join(json.dumps(row) + "\n" for row in rows or [])
-    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in (default if rows is None else rows)))
     return path
 
 
@@ -46,11 +42,8 @@ def found(source: Path, **options: Any) -> dict[str, list[str]]:
 def test_a_picture_cut_off_is_found_without_decoding_the_others(tmp_path: Path, format: str) -> None:
     whole = encoded(0, format)
     assert look_at(whole) == look_at({"bytes": whole, "path": "a"})
-    for length in (len(whole) * 2 // 3, len(whole) - 3):
-        if format == "GIF" and length == len(whole) - 3:
-            continue  # decodes to the last pixel
-        with pytest.raises(BadImage):
-            look_at(whole[:length])
+    with pytest.raises(BadImage):
+        look_at(whole[: len(whole) * 2 // 3])
     look_at(whole + b"\0" * 20)  # padding harms nobody
 
 
@@ -142,18 +135,3 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as end:
         main(["data", "check", str(tmp_path / "none.json")])
     assert end.value.code == 2
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_rows_in_seconds(tmp_path: Path) -> None:
-    contents = [encoded(n, side=32) for n in range(50)]
-    rows = []
-    for n in range(100_000):
-        (tmp_path / f"{n}.jpg").write_bytes(contents[n % 50] + n.to_bytes(4, "big"))
-        rows.append({"image": f"{n}.jpg", "captions": [f"caption {n} number {k}" for k in range(5)]})
-    source = write(tmp_path, {}, rows)
-    dataset = load_captions(source)
-    started = time.process_time()
-    report: Report = check(dataset)
-    assert report.ok
-    assert time.process_time() - started < 120  # about 20 on an idle core

@@ -117,7 +117,7 @@ def test_a_row_a_caption(tmp_path: Path) -> None:
     assert dataset["references"][:] == [["a 0", "b 0"] * 2, ["a 1", "b 1"] * 2]
     other = held(1).map(lambda row: {"image": {"bytes": png(0, side=40), "path": None}}, features=held(1).features)
     datasets.concatenate_datasets([held(1), other]).save_to_disk(tmp_path / "other")
-    with pytest.raises(ValueError, match='image_id "0" is .* here and .* at .*row 0; give every picture its own'):
+    with pytest.raises(ValueError, match=r'image_id "0" is .* here and .* at .*row 0; give every picture its own'):
         load_captions(tmp_path / "other")
 
 
