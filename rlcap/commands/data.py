@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from rlcap.data import load_captions
-    from rlcap.data.check import check
+    from rlcap.data.check import BATCH, check
 
     dataset = load_captions(
         arguments.source,
@@ -36,7 +36,14 @@ def main(argv: list[str]) -> None:
         pictures=not arguments.captions_only,
         decode=arguments.decode,
         workers=arguments.workers,
-        progress=partial(tqdm, desc="looking", unit="batch", disable=arguments.quiet, leave=False),
+        progress=partial(
+            tqdm,
+            desc=f"looking at {BATCH} rows a batch",
+            unit="batch",
+            total=-(-len(dataset) // BATCH),
+            disable=arguments.quiet,
+            leave=False,
+        ),
     )
     _print(report)
     if arguments.output:

@@ -56,7 +56,9 @@ def test_columns(tmp_path: Path) -> None:
     columns = Columns(references=("about.en", "txt"), id="n", split="json.part")
     (row,) = load_captions(source, split="val", columns=columns)
     assert (row["image_id"], row["references"], row["split"]) == ("7", ["a", "b", "one", "two"], "val")
-    with pytest.raises(ValueError, match=r'there is no column "mood" \(references_column\); there are __key__'):
+    with pytest.raises(
+        ValueError, match=r'there is no column "mood" \(references_column\); there are about, n, part, image, __key__'
+    ):
         load_captions(source, columns=Columns(references=("mood",)))
 
 
