@@ -1,8 +1,10 @@
-"""`rlcap caption`: captions for pictures, a folder of them, a clip, or a split of a caption file, as JSON."""
+"""`rlcap caption`: captions for pictures, a folder of them, a clip, videos, or a split of a data set, as JSON."""
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from rlcap.commands.source_flags import add_column_flags, reading_options
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -25,7 +27,7 @@ def main(argv: list[str]) -> None:
     from rlcap.data.collate import VisualCollator
     from rlcap.data.features import FeatureStore
     from rlcap.data.images import BadImageCounter
-    from rlcap.data.write_features import feature_header, most_frames
+    from rlcap.data.write_features import feature_header, frames_of
     from rlcap.tracking.run_directory import write_json
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> None:
     dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
     store = None if arguments.features is None else FeatureStore(arguments.features)
     if store is not None:
-        store.check(feature_header(captioner, most_frames(dataset)))
+        store.check(feature_header(captioner, **frames_of(dataset)))
         store.require(dataset["image_id"])
     loader = DataLoader(
         dataset,  # type: ignore[arg-type]  # a datasets.Dataset is one to torch
@@ -63,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--images", nargs="+", metavar="FILE", help="pictures")
     what.add_argument("--folder", metavar="DIR", help="all pictures of a folder")
     what.add_argument("--clip", nargs="+", metavar="FRAME", help="the frames of one clip, in order, or their folder")
-    what.add_argument("--data", metavar="FILE", help="a caption file (Karpathy JSON, COCO JSON, JSONL)")
+    what.add_argument("--videos", nargs="+", metavar="FILE", help="video files")
+    what.add_argument("--data", metavar="SOURCE", help="a caption file, a data set of `datasets`, or tar shards")
     parser.add_argument("--split", help="with --data: the split to caption")
     parser.add_argument("--image-folder", metavar="DIR", help="with --data: where its pictures are")
     parser.add_argument("--features", metavar="DIR", help="with --data: features written by `rlcap features`")
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_column_flags(parser)
     return parser
 
 
@@ -89,15 +93,21 @@ def _rows(arguments: argparse.Namespace) -> Any:
             images=arguments.image_folder,
             split=arguments.split,
             check_images=arguments.features is None,
+            **reading_options(arguments),
         )
     if arguments.features:
         raise ValueError("--features go with --data: they are found by the image ids of a caption file")
     if arguments.clip:
         frames = _pictures(Path(arguments.clip[0])) if Path(arguments.clip[0]).is_dir() else arguments.clip
         return [{"image_id": Path(arguments.clip[0]).stem, "frames": _existing(frames)}]
-    files = _existing(_pictures(Path(arguments.folder)) if arguments.folder else arguments.images)
+    files = _existing(_pictures(Path(arguments.folder)) if arguments.folder else arguments.images or arguments.videos)
     names = [Path(file).name for file in files]
     ids = names if len(set(names)) == len(names) else files
+    if arguments.videos:
+        from rlcap.data.video import FrameChoice
+
+        choice = str(FrameChoice.parse(arguments.video_frames))
+        return [{"image_id": i, "video": file, "video_frames": choice} for i, file in zip(ids, files, strict=True)]
     return [{"image_id": image_id, "image": file} for image_id, file in zip(ids, files, strict=True)]
 
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlcap.commands.source_flags import add_column_flags, reading_options
+
 if TYPE_CHECKING:
     from rlcap.evaluation import Evaluation
 
@@ -19,10 +21,11 @@ def main(argv: list[str]) -> None:
     from rlcap.tracking.run_directory import library_versions, write_json
 
     predictions = read_predictions(Path(arguments.predictions))
-    references = read_references(Path(arguments.references), arguments.split)
+    reading = reading_options(arguments)
+    references = read_references(arguments.references, arguments.split, **reading)
     training = None
     if arguments.train_captions:
-        training = read_training_captions(Path(arguments.train_captions), arguments.train_split)
+        training = read_training_captions(arguments.train_captions, arguments.train_split, **reading)
     notes: list[str] = []
     counts = {"predictions": len(predictions), "references": len(references)}
     if arguments.allow_missing:
@@ -128,7 +131,8 @@ def _parser() -> argparse.ArgumentParser:
         "--references",
         required=True,
         metavar="FILE",
-        help="JSON id -> list of captions, JSON lines, a COCO captions file or a Karpathy file (no pictures needed)",
+        help="JSON id -> list of captions, JSON lines, a COCO captions file or a Karpathy file (no pictures needed), a "
+        "data set of `datasets`, or tar shards",
     )
     parser.add_argument("--split", help="the split of the references, in files that have splits")
     parser.add_argument("--output", metavar="OUT.json", help="where the results go beside the table")
@@ -139,5 +143,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train-split", default="train", help="its split, in files that have splits (default train)")
     parser.add_argument("--no-java", action="store_true", help="leave out METEOR and SPICE, which need Java")
     parser.add_argument("--allow-missing", action="store_true", help="score only the pictures that both sides have")
+    add_column_flags(parser)
     parser.add_argument("--per-caption", action="store_true", help="write each caption's own scores too")
     return parser

@@ -3,6 +3,8 @@
 import argparse
 import os
 
+from rlcap.commands.source_flags import add_column_flags, reading_options
+
 
 def main(argv: list[str]) -> None:
     """Writes the features of every picture of a caption file; resumes where it was stopped."""
@@ -11,7 +13,7 @@ def main(argv: list[str]) -> None:
     seen_by.add_argument("--vision", metavar="DIR|ID", help="the vision model of a grid transformer to be made")
     seen_by.add_argument("--captioner", metavar="DIR|ID", help="a captioner whose vision model is frozen")
     parser.add_argument(
-        "--data", required=True, metavar="FILE", help="a caption file (Karpathy JSON, COCO JSON, JSONL)"
+        "--data", required=True, metavar="SOURCE", help="a caption file, a data set of `datasets`, or tar shards"
     )
     parser.add_argument("--images", metavar="DIR", help="folder of its pictures; default: beside it")
     parser.add_argument("--split", help="only the pictures of this split; default: all")
@@ -20,6 +22,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
+    add_column_flags(parser)
     arguments = parser.parse_args(argv)
 
     import torch
@@ -29,7 +32,9 @@ def main(argv: list[str]) -> None:
     from rlcap.data import load_captions
     from rlcap.data.write_features import write_features
 
-    dataset = load_captions(arguments.data, images=arguments.images, split=arguments.split)
+    dataset = load_captions(
+        arguments.data, images=arguments.images, split=arguments.split, **reading_options(arguments)
+    )
     if arguments.vision:
         sees: GridVision | captioners.Captioner = GridVision.from_pretrained(arguments.vision)
     else:

@@ -6,7 +6,6 @@ from rlcap.recipes import parse
 def main(argv: list[str]) -> None:
     """Self-critical sequence training from a recipe and the command line."""
     import rewards
-    from rlcap.data import require_references
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.scst import SCSTTrainer
@@ -18,7 +17,7 @@ def main(argv: list[str]) -> None:
     features = run.open_features(data, captioner, args.freeze, [train, val])
     functions = run.load_rewards(args, train)
     if args.xe_weight or any("references" in function.needs for function in functions):
-        require_references(train)
+        run.require_training_references(train)
     trainer = SCSTTrainer(
         captioner, args, train, val, reward_functions=functions, features=features, callbacks=run.trackers(args)
     )

@@ -1,23 +1,25 @@
-"""`load_captions`: one door for Karpathy JSON, COCO JSON and JSON lines."""
+"""`load_captions`: one door for caption files, data sets of `datasets` and tar shards."""
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
-from rlcap.data.coco import read_coco
-from rlcap.data.jsonl import read_jsonl
-from rlcap.data.karpathy import read_karpathy
+from rlcap.data.caption_files import read_file
+from rlcap.data.columns import Columns
 from rlcap.data.rows import CaptionRow, shown
+from rlcap.data.source_kind import NAMED, kind_of
+from rlcap.data.splits import split_name
+from rlcap.data.tables import joined, read_tables
+from rlcap.data.tar_shards import expand, read_samples, row_of
+from rlcap.data.video import FrameChoice
 
-FORMATS = ("auto", "karpathy", "coco", "jsonl")
-SUBFOLDERS = ("", "images", "frames")  # where pictures are looked for beside a captions file
+SUBFOLDERS = ("", "images", "frames", "videos")  # where pictures are looked for beside a captions file
 LOOKED_AT = 5  # files checked to see whether a folder is the right one
-NAMED = 5  # items that an error message lists
+UNIFORM = "uniform:8"  # of a video
 
 
 def load_captions(
@@ -27,45 +29,57 @@ def load_captions(
     split: str | None = None,
     format: str = "auto",
     check_images: bool = True,
-    drop_empty: bool = False,
+    drop_empty: bool | None = False,
+    columns: Columns = Columns(),  # noqa: B008  (frozen)
+    video_frames: str = UNIFORM,
 ) -> Dataset:
-    """Read captions into rows `image_id`, `image` (a path) or `frames` (paths), `references`, `split`; no picture is
-    opened.
+    """Read captions into rows `image_id`, `image` or `frames` or `video` and `video_frames`, `references`, `split`; no
+    picture is opened.
 
     Args:
-        source: a Karpathy JSON, a COCO captions JSON or a JSON-lines file; `format` says which where "auto", which
-            looks at the content, should not decide.
-        images: the folder that relative paths in `source` are under. Default: the folder of `source`, or its `images/`
-            or `frames/`: the first in which one of the first five files lies.
-        split: the rows to keep; None keeps all. COCO files do not name their split: there it is the name given to the
-            rows (default "train").
+        source: a Karpathy JSON, a COCO captions JSON or a JSON-lines file; a data set of `datasets` (hub id, saved
+            folder, parquet files); or tar shards (braces, globs, a folder, any fsspec address), whose headers are gone
+            through once. `format` says which where "auto", which looks at names and content, should not decide.
+        images: the folder that relative paths in `source` are under. Default: the folder of `source`, or its `images/`,
+            `frames/` or `videos/`: the first in which one of the first five files lies.
+        split: the rows to keep; None keeps all. Sources that do not name their split (COCO files, tar shards, a data
+            set that is not split): there it is the name given to the rows (default "train").
         check_images: False reads captions whose pictures are elsewhere (to score texts, to build a corpus).
-        drop_empty: leave out captions without a letter in them instead of refusing the file.
+        drop_empty: leave out captions without a letter in them instead of refusing the file; None keeps them.
+        columns: which columns, keys or endings are the picture, the references, the id and the split.
+        video_frames: which frames of a video count (see `rlcap.data.video.FrameChoice`), where the row has no
+            `timestamps` of its own.
 
     Lines of JSON that repeat an `image_id` with the same picture add their captions to it. Raises ValueError naming the
     file, the line or key and what to do: a missing file or folder, unreadable JSON, an unknown layout, two pictures
     under one id, pictures mixed with clips, an empty caption, a split without rows.
     """
-    path = Path(source)
-    if format not in FORMATS:
-        raise ValueError(f'format must be one of {", ".join(FORMATS)}, not "{format}"')
-    if path.is_dir():
-        found = sorted(file.name for file in path.iterdir() if file.suffix in (".json", ".jsonl"))
-        raise ValueError(
-            f"{path} is a folder: name the captions file in it ({', '.join(found[:NAMED]) or 'none there'})"
-        )
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such captions file")
+    name = os.fspath(source)
+    kind = kind_of(name, format)
+    split = None if split is None else split_name(split)
     folder = None if images is None else Path(images)
+    if folder is not None and kind == "tar":
+        raise ValueError(f"tar shards hold their pictures; a folder of pictures ({folder}) goes with caption files")
     if folder is not None and not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder of pictures (images=…, for the paths in {path})")
+        raise ValueError(f"{folder}: there is no such folder of pictures (images=…, for the paths in {name})")
 
-    rows = _merged(_read(path, format, split))
+    held: Dataset | None = None
+    found: Iterable[CaptionRow]
+    if kind == "tar":
+        samples = (sample for shard in expand(name) for _, sample in read_samples(shard))
+        found = (row_of(sample, columns, split or "train") for sample in samples)
+    elif kind == "datasets":
+        found, held = read_tables(name, split, columns)
+    else:
+        found = read_file(Path(name), kind if kind != "file" else format, split, columns)
+    rows = _merged(found)
     if not rows:
-        raise ValueError(f"{path} has no rows")
-    rows = _of_split(rows, split, path)
-    _check_captions(rows, drop_empty, path)
-    return _dataset(rows, _picture_folder(rows, folder, path, check_images), path)
+        raise ValueError(f"{name} has no rows")
+    rows = _of_split(rows, split, name)
+    _check_captions(rows, drop_empty, name)
+    if kind != "tar" and held is None:
+        _under(rows, _picture_folder(rows, folder, Path(name), check_images))
+    return _dataset(rows, held, FrameChoice.parse(video_frames), name)
 
 
 def require_references(dataset: Dataset) -> None:
@@ -77,76 +91,6 @@ def require_references(dataset: Dataset) -> None:
             f"{len(without)} of {len(dataset)} pictures have no references: {_listed(without)}; "
             "add captions for them or leave them out"
         )
-
-
-def _read(path: Path, format: str, split: str | None) -> Iterator[CaptionRow]:
-    try:
-        document = None
-        if format == "auto":
-            format, document = _detect(path)
-        if format == "jsonl":
-            yield from read_jsonl(path)
-            return
-        document = _document(path) if document is None else document
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8 ({error})") from error
-    if not isinstance(document, dict) or _layout(document) != format:
-        raise ValueError(f'{path} is not in the layout "{format}": {_described(document)}')
-    yield from (
-        read_karpathy(document, str(path)) if format == "karpathy" else read_coco(document, str(path), split or "train")
-    )
-
-
-def _detect(path: Path) -> tuple[str, Any]:
-    """Return the format of a file and, unless it is JSON lines, its parsed content."""
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "")
-        more = any(line.strip() for line in file)
-    if not first:
-        raise ValueError(f"{path} is empty")
-    try:
-        document = json.loads(first)
-    except json.JSONDecodeError as error:
-        try:  # a document whose first line breaks off: indented JSON
-            document = _document(path)
-        except ValueError as whole:
-            raise ValueError(f"{whole}; nor JSON lines: line 1, column {error.colno}: {error.msg}") from error
-    else:
-        if more and isinstance(document, dict):
-            return "jsonl", None
-        if isinstance(document, dict) and "images" not in document and {"image", "frames", "video"} & set(document):
-            return "jsonl", None
-    layout = _layout(document)
-    if layout is None:
-        raise ValueError(
-            f"{path} has an unknown layout: {_described(document)}. Known are Karpathy JSON (images with sentences), "
-            "COCO captions JSON (images and annotations) and JSON lines (image or frames, and references, on each line)"
-        )
-    return layout, document
-
-
-def _document(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}") from error
-
-
-def _layout(document: object) -> str | None:
-    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
-        return None
-    if isinstance(document.get("annotations"), list):
-        return "coco"
-    entries = document["images"]
-    return "karpathy" if entries and isinstance(entries[0], dict) and "sentences" in entries[0] else None
-
-
-def _described(document: object) -> str:
-    if isinstance(document, dict):
-        return f"an object with the keys {shown(list(document)[:10], 120)}"
-    if isinstance(document, list):
-        return f"a list of {len(document)} items" + (f", the first {shown(document[0])}" if document else "")
-    return shown(document)
 
 
 def _merged(rows: Iterable[CaptionRow]) -> list[CaptionRow]:
@@ -168,21 +112,23 @@ def _merged(rows: Iterable[CaptionRow]) -> list[CaptionRow]:
     return list(merged.values())
 
 
-def _of_split(rows: list[CaptionRow], split: str | None, path: Path) -> list[CaptionRow]:
+def _of_split(rows: list[CaptionRow], split: str | None, source: str) -> list[CaptionRow]:
     if split is None:
         return rows
     kept = [row for row in rows if row.split == split]
     if not kept:
         there = ", ".join(f'"{name}" ({count})' for name, count in Counter(row.split for row in rows).items())
-        raise ValueError(f'{path} has no rows in the split "{split}"; there are {there}')
+        raise ValueError(f'{source} has no rows in the split "{split}"; there are {there}')
     return kept
 
 
-def _check_captions(rows: list[CaptionRow], drop_empty: bool, path: Path) -> None:
+def _check_captions(rows: list[CaptionRow], drop_empty: bool | None, source: str) -> None:
+    if drop_empty is None:
+        return
     empty = [row.image_id for row in rows if not all(caption.strip() for caption in row.references)]
     if empty and not drop_empty:
         raise ValueError(
-            f"{path}: {len(empty)} pictures have an empty caption: {_listed(empty)}; "
+            f"{source}: {len(empty)} pictures have an empty caption: {_listed(empty)}; "
             "correct them, or leave such captions out (drop_empty_captions: true, or drop_empty=True)"
         )
     for row in rows:
@@ -208,28 +154,35 @@ def _picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, che
     )
 
 
-def _dataset(rows: list[CaptionRow], folder: Path, path: Path) -> Dataset:
-    clips = [row for row in rows if not isinstance(row.visual, str)]
-    if clips and len(clips) < len(rows):
-        other = next(row for row in rows if isinstance(row.visual, str))
+def _under(rows: list[CaptionRow], folder: Path) -> None:
+    for row in rows:
+        paths = [str(folder / path) for path in row.pictures]
+        row.visual = paths if isinstance(row.visual, list) else paths[0]
+
+
+def _dataset(rows: list[CaptionRow], held: Dataset | None, choice: FrameChoice, source: str) -> Dataset:
+    kind = rows[0].kind
+    other = next((row for row in rows if row.kind != kind), None)
+    if other is not None:
+        names = {"image": "pictures", "frames": "clips", "video": "videos"}
         raise ValueError(
-            f"{path} mixes clips ({clips[0].where}) with pictures ({other.where}); a picture is a clip of one frame: "
-            'give "frames" with one path'
+            f"{source} mixes {names[kind]} ({rows[0].where}) with {names[other.kind]} ({other.where}); a picture is a "
+            'clip of one frame: give "frames" with one path'
         )
     text = Value("string")
-    visual: dict[str, Any]
-    if clips:
-        visual = {"frames": [[str(folder / frame) for frame in row.pictures] for row in rows]}
-    else:
-        visual = {"image": [str(folder / row.pictures[0]) for row in rows]}
-    columns = {
-        "image_id": [row.image_id for row in rows],
-        **visual,
-        "references": [row.references for row in rows],
-        "split": [row.split for row in rows],
-    }
-    features = {"image_id": text, **({"frames": List(text)} if clips else {"image": text})}
-    return Dataset.from_dict(columns, features=Features({**features, "references": List(text), "split": text}))
+    features: dict[str, Any] = {"image_id": text, kind: List(text) if kind == "frames" else text}
+    columns: dict[str, list[Any]] = {"image_id": [row.image_id for row in rows], kind: [row.visual for row in rows]}
+    if kind == "video":
+        chosen = (choice if row.timestamps is None else FrameChoice.at(row.timestamps) for row in rows)
+        columns["video_frames"] = list(map(str, chosen))
+    columns["references"] = [row.references for row in rows]
+    columns["split"] = [row.split for row in rows]
+    features = {name: features.get(name, List(text) if name == "references" else text) for name in columns}
+    if held is None:
+        return Dataset.from_dict(columns, features=Features(features))
+    del columns[kind], features[kind]
+    order = ["image_id", kind, *list(columns)[1:]]
+    return joined(rows, columns, Features(features), held).select_columns(order)
 
 
 def _listed(names: list[str]) -> str:

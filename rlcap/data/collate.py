@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rlcap.data.content import BadImage
 from rlcap.data.features import FeatureStore
-from rlcap.data.images import BadImage, open_image
+from rlcap.data.images import open_image
+from rlcap.data.video import FrameChoice, open_video
 
 Visual = Image.Image | list[Image.Image]
 
@@ -76,10 +78,19 @@ class VisualCollator:
 
 
 def open_visual(row: Mapping[str, Any]) -> Visual:
-    """Return the picture of a row, or the frames of its clip in order; raises BadImage naming the first bad file."""
-    if "frames" in row:
-        return [open_image(frame) for frame in row["frames"]]
-    return open_image(row["image"])
+    """Return the picture of a row, or the frames of its clip or video in order; raises BadImage naming the bad file."""
+    try:
+        if "frames" in row:
+            return [open_image(frame) for frame in row["frames"]]
+        if "video" in row:
+            return open_video(row["video"], FrameChoice.parse(row["video_frames"]))
+        return open_image(row["image"])
+    except BadImage as error:
+        if error.path and not error.path.startswith("<"):
+            raise
+        raise BadImage(
+            f'the picture of "{row["image_id"]}"', error.reason
+        ) from error  # bytes have no name of their own
 
 
 def stack_features(stored: Sequence[np.ndarray]) -> dict[str, Tensor]:

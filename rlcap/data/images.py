@@ -2,48 +2,29 @@
 
 import io
 import math
-import os
 import warnings
 from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from rlcap.data.content import BadImage, Source, named, readable
+
 NAMED = 20  # bad pictures that are named one by one in warnings and errors
 
 
-class BadImage(ValueError):
-    """A picture that cannot be decoded: `path` names it, `reason` says why."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)  # both as args, so that the exception survives pickling
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
-    """Return the picture in a file, or in its bytes, as 8-bit RGB, turned as its EXIF orientation says.
+def open_image(source: Source) -> Image.Image:
+    """Return the picture in a file, in bytes or in a tar shard, as 8-bit RGB, turned as its EXIF orientation says.
 
     Of an animation the first frame counts; transparency is laid on white; 16-bit and floating-point grey is scaled to
     8 bits (Pillow's own conversion would clip it to white). Raises BadImage for a missing file, one that is no picture,
     is cut off or broken, or has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels (a decompression bomb).
     """
-    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
-    if not isinstance(source, bytes):
-        if os.path.isdir(source):
-            raise BadImage(name, "is a folder")
-        if not os.path.exists(source):
-            raise BadImage(name, "there is no such file")
-    elif not source:
-        raise BadImage(name, "is empty")
+    name = named(source)
+    content = readable(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise BadImage(name, f"has {image.width} x {image.height} pixels, more than the {limit} allowed")
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            check_size(image, name)
             return _rgb(ImageOps.exif_transpose(image))
     except BadImage:
         raise
@@ -51,6 +32,13 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
         raise BadImage(name, "is not a picture in a format that Pillow knows") from error
     except Exception as error:  # decoders raise nearly anything on broken bytes: struct.error, SyntaxError, IndexError
         raise BadImage(name, f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def check_size(image: Image.Image, name: str) -> None:
+    """Raise BadImage for a picture of more pixels than `PIL.Image.MAX_IMAGE_PIXELS`."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise BadImage(name, f"has {image.width} x {image.height} pixels, more than the {limit} allowed")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -88,9 +76,14 @@ class BadImageCounter:
             raise ValueError(
                 f"max_bad_images is the fraction of pictures that may be bad, between 0 and 1, not {limit_fraction}"
             )
-        self.total = total
-        self.allowed = math.ceil(round(limit_fraction * total, 6))  # 0.07 * 100 is 7.000000000000001
+        self.total = total  # may grow, where rows are counted as they come
+        self.limit_fraction = limit_fraction
         self.bad: dict[str, str] = {}
+
+    @property
+    def allowed(self) -> int:
+        """How many may be bad."""
+        return math.ceil(round(self.limit_fraction * self.total, 6))  # 0.07 * 100 is 7.000000000000001
 
     def add(self, path: str, reason: str) -> None:
         """Count one bad picture with a warning; raises ValueError listing them all (first 20) past the limit."""

@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlcap.data.columns import Columns, captions_of, text_of, timestamps_of, value_of
 from rlcap.data.rows import CaptionRow, shown, text_list
+from rlcap.data.splits import split_name
 
 ID_KEYS = ("image_id", "id", "video")
 CAPTION_KEYS = ("references", "captions", "caption")
 
 
-def read_jsonl(path: Path, default_split: str = "train") -> Iterator[CaptionRow]:
+def read_jsonl(path: Path, default_split: str = "train", columns: Columns | None = None) -> Iterator[CaptionRow]:
     """Yield the rows of a JSON-lines file.
 
-    A line has `image` (a path) or `frames` (paths, in order); `references`, `captions` or `caption` (a list, a text, or
-    an empty list where there are none); `image_id`, `id` or `video` (without one, the picture's file name without its
-    ending); and `split` (`default_split` where there is none). Other keys are left alone; empty lines are skipped.
-    Raises ValueError naming the line.
+    A line has `image` (a path), `frames` (paths, in order) or `video` (a path, and `timestamps` in seconds where only
+    certain frames count); `references`, `captions` or `caption` (a list, a text, or an empty list where there are
+    none); `image_id`, `id` or, beside frames, `video` (without one, the file's name without its ending); and `split`
+    (`default_split` where there is none). `columns` names other keys. Further keys are left alone; empty lines are
+    skipped. Raises ValueError naming the line.
     """
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
@@ -31,11 +34,26 @@ def read_jsonl(path: Path, default_split: str = "train") -> Iterator[CaptionRow]
                 raise ValueError(f"{where} is not JSON ({error.msg}, column {error.colno})") from error
             if not isinstance(item, dict):
                 raise ValueError(f"{where} must be an object, not {shown(item)}")
-            yield _row(item, where, default_split)
+            yield _row(item if columns is None else _renamed(item, columns, where), where, default_split)
+
+
+def _renamed(item: dict[str, Any], columns: Columns, where: str) -> dict[str, Any]:
+    """A line with the keys that are read here, from the keys that `columns` names."""
+    renamed = dict(item)
+    for key, name in (("image", columns.image), ("frames", columns.frames), ("video", columns.video)):
+        if name is not None:
+            renamed = {other: value for other, value in renamed.items() if other not in ("image", "frames", "video")}
+            renamed[key] = value_of(item, name, where)
+    if columns.references:
+        renamed[CAPTION_KEYS[0]] = captions_of(item, columns, where)
+    for key, name in ((ID_KEYS[0], columns.id), ("split", columns.split)):
+        if name is not None:
+            renamed[key] = text_of(item, name, where)
+    return renamed
 
 
 def _row(item: dict[str, Any], where: str, default_split: str) -> CaptionRow:
-    visual = _visual(item, where)
+    visual, is_video = _visual(item, where)
     caption_key = next((key for key in CAPTION_KEYS if key in item), None)
     if caption_key is None:
         raise ValueError(
@@ -46,31 +64,35 @@ def _row(item: dict[str, Any], where: str, default_split: str) -> CaptionRow:
     if not isinstance(split, str):
         raise ValueError(f'{where}: "split" must be a text, not {shown(split)}')
     return CaptionRow(
-        image_id=_image_id(item, visual, where),
+        image_id=_image_id(item, visual, is_video, where),
         visual=visual,
         references=text_list(item[caption_key], where, caption_key),
-        split=split,
+        split=split_name(split),
         where=where,
+        is_video=is_video,
+        timestamps=timestamps_of(item, where) if is_video else None,
     )
 
 
-def _visual(item: dict[str, Any], where: str) -> str | list[str]:
+def _visual(item: dict[str, Any], where: str) -> tuple[str | list[str], bool]:
+    """What a line shows, and whether it is a video."""
     if "frames" in item:
         frames = item["frames"]
         if not isinstance(frames, list) or not frames or not all(isinstance(frame, str) for frame in frames):
             raise ValueError(f'{where}: "frames" must be a list of at least one path, not {shown(frames)}')
-        return frames
-    if isinstance(item.get("image"), str):
-        return item["image"]
-    if "image" in item:
-        raise ValueError(f'{where}: "image" must be a path, not {shown(item["image"])}')
-    if "video" in item:
-        raise ValueError(f'{where} has a "video" and no "frames": give the paths of the frames to look at')
-    raise ValueError(f'{where} has neither "image" nor "frames"; its keys are {", ".join(map(str, item)) or "none"}')
+        return frames, False
+    for key in ("image", "video"):
+        if isinstance(item.get(key), str):
+            return item[key], key == "video"
+        if key in item:
+            raise ValueError(f'{where}: "{key}" must be a path, not {shown(item[key])}')
+    raise ValueError(
+        f'{where} has neither "image" nor "frames" nor "video"; its keys are {", ".join(map(str, item)) or "none"}'
+    )
 
 
-def _image_id(item: dict[str, Any], visual: str | list[str], where: str) -> str:
-    for key in ID_KEYS:
+def _image_id(item: dict[str, Any], visual: str | list[str], is_video: bool, where: str) -> str:
+    for key in ID_KEYS[:2] if is_video else ID_KEYS:
         if key in item:
             if isinstance(item[key], bool) or not isinstance(item[key], str | int) or item[key] == "":
                 raise ValueError(f'{where}: "{key}" must be a text or a whole number, not {shown(item[key])}')

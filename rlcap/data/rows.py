@@ -1,24 +1,35 @@
 """What a reader yields: one picture or clip with the captions that a file gives for it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
 class CaptionRow:
-    """One picture (a path) or clip (paths of its frames, in order), its captions, and where the file says so.
+    """One picture (a path), clip (paths of its frames, in order) or video, its captions, and where the source says so.
 
-    Paths are as written in the file; `where` names the place for error messages ("line 12", "images[3]").
+    Paths are as written in the source; `where` names the place for error messages ("line 12", "images[3]"). In a
+    stream, what is looked at is no path but the content itself, {"bytes", "path"}.
     """
 
     image_id: str
-    visual: str | list[str]
+    visual: Any
     references: list[str]
     split: str
     where: str
-    pictures: list[str] = field(init=False)
+    is_video: bool = False
+    timestamps: list[float] | None = None  # of the video, where the row says which frames count
+    number: int = -1  # of the row in a table that holds the pictures themselves
 
-    def __post_init__(self) -> None:
-        self.pictures = [self.visual] if isinstance(self.visual, str) else self.visual
+    @property
+    def kind(self) -> str:
+        """The column that holds what is looked at: "image", "frames" or "video"."""
+        return "video" if self.is_video else "frames" if isinstance(self.visual, list) else "image"
+
+    @property
+    def pictures(self) -> list[str]:
+        """The paths of the picture, the frames or the video."""
+        return self.visual if isinstance(self.visual, list) else [self.visual]
 
 
 def text_list(value: object, where: str, key: str) -> list[str]:

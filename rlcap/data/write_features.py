@@ -19,6 +19,7 @@ from captioners.weights import fingerprint
 from rlcap.data.collate import VisualCollator, open_visual
 from rlcap.data.features import FORMAT, FeatureStore, FeatureWriter, open_writers
 from rlcap.data.images import BadImage, BadImageCounter
+from rlcap.data.video import FrameChoice
 
 PROBED = 64  # pixel values that tell preprocessors apart
 
@@ -37,11 +38,12 @@ class SeesFeatures(Protocol):
     def train(self, mode: bool = True) -> Any: ...
 
 
-def feature_header(captioner: SeesFeatures, frames: int = 1) -> dict[str, Any]:
+def feature_header(captioner: SeesFeatures, frames: int = 1, video_frames: str | None = None) -> dict[str, Any]:
     """Return what determines a captioner's features, to be compared with a store's (`FeatureStore.check`).
 
     The vision tower counts by its classes and a hash of its weights and their types; the preprocessor by what it makes
-    of a fixed test picture, which sees every setting whatever its name; `frames` is the most that a clip has.
+    of a fixed test picture, which sees every setting whatever its name; `frames` is the most that a clip has, and
+    `video_frames` how those of videos are chosen.
     """
     vision = captioner.parts()["vision"]
     return {
@@ -50,12 +52,27 @@ def feature_header(captioner: SeesFeatures, frames: int = 1) -> dict[str, Any]:
         "weights": fingerprint(vision),
         "preprocessor": _probe(captioner.preprocessor),
         "frames": frames,
+        **({} if video_frames is None else {"video_frames": video_frames}),
     }
 
 
 def most_frames(dataset: Dataset) -> int:
     """Return the frames of the longest clip of a data set; 1 for pictures."""
+    if "video_frames" in dataset.column_names:
+        return max(FrameChoice.parse(choice).most for choice in dataset.unique("video_frames"))
     return max(map(len, dataset["frames"])) if "frames" in dataset.column_names else 1
+
+
+def frames_of(*used: Dataset) -> dict[str, Any]:
+    """Return `frames` and `video_frames` of `feature_header` for data sets.
+
+    Where rows have moments of their own, that is all it says: moments that have changed since are not noticed.
+    """
+    choices = {
+        choice for dataset in used if "video" in dataset.column_names for choice in dataset.unique("video_frames")
+    }
+    kinds = sorted({"timestamps" if choice.startswith("times:") else choice for choice in choices})
+    return {"frames": max(map(most_frames, used)), "video_frames": ", ".join(kinds) or None}
 
 
 def write_features(
@@ -87,7 +104,7 @@ def write_features(
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     mine = ids[rank::world]
     counter = BadImageCounter(len(mine), max_bad_images)
-    writers = open_writers(Path(output), feature_header(captioner, most_frames(dataset)), ids, rank, world)
+    writers = open_writers(Path(output), feature_header(captioner, **frames_of(dataset)), ids, rank, world)
     todo = sum(int((writer.state == 0).sum()) for writer in writers)
     was_training = captioner.training
     captioner.train(False)
@@ -96,7 +113,7 @@ def write_features(
             total=len(mine),
             initial=max(0, len(mine) - todo),
             desc="features" if world == 1 else f"features, rank {rank} of {world}",
-            unit="clip" if "frames" in dataset.column_names else "picture",
+            unit="picture" if "image" in dataset.column_names else "clip",
             disable=rank != 0,
         ) as bar:
             for writer in writers:

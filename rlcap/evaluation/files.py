@@ -1,12 +1,14 @@
 """Predictions, references and training captions from files, with ids and texts checked."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rlcap.data.jsonl import CAPTION_KEYS, ID_KEYS
 from rlcap.data.rows import shown, text_list
+from rlcap.data.source_kind import kind_of
 
 LAYOUTS = 'id -> caption, a COCO results list [{"image_id", "caption"}], or such objects as JSON lines'
 
@@ -29,41 +31,48 @@ def read_predictions(path: Path) -> dict[str, str]:
     return predictions
 
 
-def read_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
-    """References, id -> captions, from a JSON object, JSON lines, a COCO captions file or a Karpathy file.
+def read_references(source: str | os.PathLike[str], split: str | None = None, **reading: Any) -> dict[str, list[str]]:
+    """References, id -> captions, from a JSON object, JSON lines, or anything that `load_captions` reads.
 
-    `split` keeps the rows of one split, in files that have splits. The pictures need not be there. JSON lines that
-    repeat an id add to its references; in files with pictures, captions without a letter are left out. Raises
-    ValueError naming the file and what is wrong with it.
+    `split` keeps the rows of one split, in sources that have splits; `reading` goes to `load_captions` (format,
+    columns). The pictures need not be there. JSON lines that repeat an id add to its references; in sources with
+    pictures, captions without a letter are left out. Raises ValueError naming the source and what is wrong with it.
     """
     references: dict[str, list[str]] = {}
-    if _is_caption_file(path):
+    if _has_pictures(source, **reading):
         from rlcap.data.captions import load_captions
 
-        dataset = load_captions(path, split=split, check_images=False, drop_empty=True)
+        dataset = load_captions(source, split=split, check_images=False, drop_empty=True, **reading)
         for row in dataset.select_columns(["image_id", "references"]):
             references[row["image_id"]] = row["references"]
     else:
         if split is not None:
-            raise ValueError(f"{path} has no splits, but the split {split!r} is asked for; leave it out")
-        for image_id, captions, _ in _entries(path):
+            raise ValueError(f"{source} has no splits, but the split {split!r} is asked for; leave it out")
+        for image_id, captions, _ in _entries(Path(source)):
             references.setdefault(image_id, []).extend(captions)
     return references
 
 
-def read_training_captions(path: Path, split: str = "train") -> list[str]:
-    """The captions of a training set: one a line of a .txt file, or the references of `split` of any references file.
+def read_training_captions(source: str | os.PathLike[str], split: str = "train", **reading: Any) -> list[str]:
+    """The captions of a training set: one a line of a .txt file, or the references of `split` of any references source.
 
     A file without splits is taken whole. Raises ValueError as `read_references` does.
     """
-    if path.suffix == ".txt":
-        captions = [line.strip() for line in _text(path).split("\n") if line.strip()]
+    if Path(source).suffix == ".txt":
+        captions = [line.strip() for line in _text(Path(source)).split("\n") if line.strip()]
     else:
-        references = read_references(path, split if _is_caption_file(path) else None)
+        references = read_references(source, split if _has_pictures(source, **reading) else None, **reading)
         captions = [caption for of_picture in references.values() for caption in of_picture]
     if not captions:
-        raise ValueError(f"{path} has no captions")
+        raise ValueError(f"{source} has no captions")
     return captions
+
+
+def _has_pictures(source: str | os.PathLike[str], format: str = "auto", **columns: Any) -> bool:
+    """Whether `load_captions` reads it: rows with pictures, not id -> texts."""
+    if format == "auto" and os.path.isfile(source) and not str(source).endswith((".tar", ".parquet")):
+        return _is_caption_file(Path(source))
+    return format != "auto" or kind_of(os.fspath(source), format) != "file"
 
 
 def _is_caption_file(path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rlcap.data.images import BadImage, open_image
 from rlcap.tracking import run_directory
 
 ID_FILE = "wandb.json"
@@ -204,13 +205,12 @@ def _number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _open(path: Any) -> Image.Image | None:
-    if not isinstance(path, str | os.PathLike):
+def _open(source: Any) -> Image.Image | None:
+    if source is None:
         return None
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except OSError:
+        return open_image(source)
+    except BadImage:  # a video, or a picture that has gone since
         return None
 
 

@@ -7,6 +7,10 @@ from transformers import TrainingArguments
 
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
+from rlcap.data.captions import UNIFORM
+from rlcap.data.columns import Columns
+from rlcap.data.video import CHOICES as FRAME_CHOICES
+from rlcap.data.video import FrameChoice
 from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
@@ -24,9 +28,28 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
 class DataArguments:
     """Where the captions and the pictures are."""
 
-    data: str = field(default="", metadata={"help": "Karpathy JSON, COCO captions JSON or JSONL"})
+    data: str = field(
+        default="",
+        metadata={
+            "help": "Karpathy JSON, COCO captions JSON or JSONL; a data set of `datasets` (hub id, saved folder, "
+            "parquet files); tar shards (braces, globs, any fsspec address)"
+        },
+    )
     images: str | None = field(default=None, metadata={"help": "folder of the pictures; default: beside `data`"})
-    data_format: str = field(default="auto", metadata={"help": "auto, karpathy, coco or jsonl"})
+    data_format: str = field(default="auto", metadata={"help": "auto, karpathy, coco, jsonl, datasets or tar"})
+    image_column: str | None = field(default=None, metadata={"help": "the column, key or ending that is the picture"})
+    frames_column: str | None = field(default=None, metadata={"help": "the column that is a clip's list of frames"})
+    video_column: str | None = field(default=None, metadata={"help": "the column, key or ending that is the video"})
+    references_column: list[str] | None = field(
+        default=None, metadata={"help": "the columns, keys or endings that are captions; json.caption leads into one"}
+    )
+    id_column: str | None = field(default=None, metadata={"help": "the column or key that is the id"})
+    split_column: str | None = field(default=None, metadata={"help": "the column or key that is the split"})
+    video_frames: str = field(default=UNIFORM, metadata={"help": f"the frames of a video: {FRAME_CHOICES}"})
+    shuffle_buffer: int | None = field(
+        default=None,
+        metadata={"help": "stream the training rows from tar shards and shuffle so many at a time; needs max_steps"},
+    )
     features: str | None = field(
         default=None, metadata={"help": "folder written by `rlcap features`: pictures are then never opened"}
     )
@@ -45,9 +68,25 @@ class DataArguments:
     def __post_init__(self) -> None:
         check_types(self)
         require(bool(self.data), "data", self.data, "the path of a caption file (--data captions.json)")
-        for key in ("max_train_images", "max_val_images"):
+        for key in ("max_train_images", "max_val_images", "shuffle_buffer"):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "1 or more")
+        FrameChoice.parse(self.video_frames)
+        if self.shuffle_buffer is not None:
+            for key in ("features", "images", "max_train_images"):
+                require(getattr(self, key) is None, key, getattr(self, key), "left out where shuffle_buffer streams")
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns are what."""
+        return Columns(
+            image=self.image_column,
+            frames=self.frames_column,
+            video=self.video_column,
+            references=tuple(self.references_column or ()),
+            id=self.id_column,
+            split=self.split_column,
+        )
 
 
 @dataclass

@@ -31,6 +31,7 @@ from rlcap.captioning import caption_all, to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.images import BadImageCounter
+from rlcap.data.stream import CaptionStream, Given, StreamBatches
 from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.evaluation.samples import sample_measures
 from rlcap.objectives.reduction import Total
@@ -61,7 +62,8 @@ class CaptionerTrainer(Trainer):
     """Trains a captioner by an objective over the scores of K captions a picture.
 
     captioner      trained in place; `args.freeze` names the parts that stay
-    train_dataset  rows of `rlcap.data.load_captions`; eval_dataset likewise, None trains without evaluation
+    train_dataset  rows of `rlcap.data.load_captions`, or a CaptionStream (needs `max_steps`)
+    eval_dataset   rows of `rlcap.data.load_captions`; None trains without evaluation
     features       grid features written by `rlcap features`; pictures are then not opened
     keep_images    batches carry the decoded pictures too (rewards that look at them)
     """
@@ -72,7 +74,7 @@ class CaptionerTrainer(Trainer):
         self,
         captioner: Captioner,
         args: CaptionerTrainingArguments,
-        train_dataset: datasets.Dataset,
+        train_dataset: datasets.Dataset | CaptionStream,
         eval_dataset: datasets.Dataset | None = None,
         *,
         features: FeatureStore | None = None,
@@ -82,6 +84,8 @@ class CaptionerTrainer(Trainer):
         for key in ("max_caption_length", "eval_max_new_tokens"):
             limit, value = captioner.codec.limit, getattr(args, key)
             require(value <= limit, key, value, f"at most {limit}: this captioner has no more positions for tokens")
+        streamed = isinstance(train_dataset, CaptionStream)
+        require(not streamed or args.max_steps > 0, "max_steps", args.max_steps, "set: a stream of shards has no end")
         captioner.freeze(*args.freeze)
         captioner.dropout_off = args.dropout_off
         self._epoch_end = _EpochEnd()
@@ -100,8 +104,13 @@ class CaptionerTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.means = RunningMeans()
         self.run_dir = Path(str(args.output_dir))
+        # Of a stream, what was seen counts, and from the start a buffer's worth.
+        total = train_dataset.buffer if isinstance(train_dataset, CaptionStream) else len(train_dataset)
         # Each rank sees, and may lose, its share.
-        self.bad_images = BadImageCounter(math.ceil(len(train_dataset) / args.world_size), args.max_bad_images)
+        self.bad_images = BadImageCounter(math.ceil(total / args.world_size), args.max_bad_images)
+        self._batches: StreamBatches | None = None
+        self._stream_start: dict[str, int] | None = None
+        self._rows_seen = 0
         self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
         self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
         self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
@@ -144,6 +153,29 @@ class CaptionerTrainer(Trainer):
         if self._epoch_end.ended or not last:
             super()._maybe_log_save_evaluate(*what, **options)
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's loader of a data set; of a stream one that Accelerate leaves alone: the stream itself shards."""
+        args, stream = self.args, self.train_dataset
+        if not isinstance(stream, CaptionStream):
+            return super().get_train_dataloader()
+        self._batches = StreamBatches(
+            stream,
+            args.per_device_train_batch_size,
+            args.data_seed if args.data_seed is not None else args.seed,
+            args.process_index,
+            args.world_size,
+            self._stream_start,
+        )
+        workers = args.dataloader_num_workers
+        return DataLoader(
+            Given(),
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
+            pin_memory=args.dataloader_pin_memory,
+        )
+
     # One step
 
     def compute_loss(
@@ -151,6 +183,10 @@ class CaptionerTrainer(Trainer):
     ) -> Tensor:
         """The objective's sum over the micro-batch, divided by a constant; `training_step` divides by the count."""
         assert not return_outputs, "evaluation generates captions; it never asks for outputs"
+        if self._batches is not None:
+            self._batches.used()
+            self._rows_seen += len(inputs["rows"]) + len(inputs["bad"])
+            self.bad_images.total = max(self.bad_images.total, self._rows_seen)
         self.bad_images.extend(inputs["bad"])
         if inputs["visual"] is None:
             return self._no_loss(model)
@@ -381,6 +417,8 @@ class CaptionerTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             state = {"best": self.best, "means": self.means.state(), "bad_images": list(self.bad_images.bad.items())}
+            if self._batches is not None:
+                state["stream"] = {"position": self._batches.state(), "rows_seen": self._rows_seen}
             run_directory.write_json(written / f"rlcap_state_{self.args.process_index}.json", state)
             self.accelerator.wait_for_everyone()
         finally:
@@ -399,6 +437,9 @@ class CaptionerTrainer(Trainer):
         state = json.loads(path.read_text(encoding="utf-8"))
         self.best = state["best"]
         self.means.restore(state["means"])
+        if "stream" in state:
+            self._stream_start, self._rows_seen = state["stream"]["position"], state["stream"]["rows_seen"]
+            self.bad_images.total = max(self.bad_images.total, self._rows_seen)
         self.bad_images.extend(state["bad_images"], warn=False)
         if self.is_world_process_zero():
             step = int(Path(resume_from_checkpoint).name.removeprefix(checkpoints.PREFIX))

@@ -10,6 +10,7 @@ from transformers import TrainerState
 import rewards
 from captioners.types import CaptionTokens
 from rewards import Reward
+from rlcap.data.content import looked_at
 from rlcap.training.running_means import RunningMeans
 
 
@@ -128,7 +129,7 @@ def sample_records(
             records.append(
                 {
                     "image_id": row["image_id"],
-                    "image": row.get("image") or (row.get("frames") or [None])[0],
+                    "image": looked_at(row)[0],
                     "caption": texts[k],
                     "rewards": {name: values[b, k].item() for name, values in rewarded.by_name.items()},
                     "reward": rewarded.total[b, k].item(),

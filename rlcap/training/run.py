@@ -1,6 +1,7 @@
 """From a recipe to a finished run: data, captioner, trainer, resume, and the folder that is left behind."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from captioners.weights import fingerprint
 from rewards import Reward
 from rlcap.data import load_captions, require_references
 from rlcap.data.features import FeatureStore
-from rlcap.data.write_features import feature_header, most_frames
+from rlcap.data.source_kind import kind_of
+from rlcap.data.stream import CaptionStream
+from rlcap.data.write_features import feature_header, frames_of
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments
@@ -33,15 +36,27 @@ MAY_CHANGE = {
 }
 
 
-def load_splits(data: DataArguments, evaluated: bool) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """The training rows, and the validation rows, all with references, where the run is evaluated."""
-    options: dict[str, Any] = {
-        "format": data.data_format,
-        "check_images": data.features is None,
+def load_splits(
+    data: DataArguments, evaluated: bool
+) -> tuple[datasets.Dataset | CaptionStream, datasets.Dataset | None]:
+    """The training rows, and the validation rows, all with references, where the run is evaluated.
+
+    With `shuffle_buffer` the training rows are a stream.
+    """
+    read: dict[str, Any] = {
         "drop_empty": data.drop_empty_captions,
+        "columns": data.columns,
+        "video_frames": data.video_frames,
     }
-    train = load_captions(data.data, images=data.images, split=data.train_split, **options)
-    train = _first(train, data.max_train_images)
+    options = {"format": data.data_format, "check_images": data.features is None, **read}
+    train: datasets.Dataset | CaptionStream
+    if data.shuffle_buffer is not None:
+        if kind_of(data.data, data.data_format) != "tar":
+            raise ValueError(f"shuffle_buffer streams tar shards, and {data.data} is none: leave it out")
+        train = CaptionStream(data.data, buffer=data.shuffle_buffer, split=data.train_split, **read)
+    else:
+        train = load_captions(data.data, images=data.images, split=data.train_split, **options)
+        train = _first(train, data.max_train_images)
     if not evaluated:
         return train, None
     source, images = data.val_data or data.data, data.val_images or (None if data.val_data else data.images)
@@ -54,8 +69,24 @@ def _first(dataset: datasets.Dataset, count: int | None) -> datasets.Dataset:
     return dataset if count is None else dataset.select(range(min(count, len(dataset))))
 
 
+def require_training_references(train: datasets.Dataset | CaptionStream) -> None:
+    """Raises ValueError naming training rows without references; those of a stream are looked at as they come."""
+    if isinstance(train, datasets.Dataset):
+        require_references(train)
+
+
+def references_of(train: datasets.Dataset | CaptionStream) -> Mapping[str, list[str]]:
+    """image_id -> references of the training rows."""
+    if isinstance(train, CaptionStream):
+        return train.references()
+    return {row["image_id"]: row["references"] for row in train.select_columns(["image_id", "references"])}
+
+
 def open_features(
-    data: DataArguments, captioner: Captioner, freeze: list[str], used: list[datasets.Dataset | None]
+    data: DataArguments,
+    captioner: Captioner,
+    freeze: list[str],
+    used: Sequence[datasets.Dataset | CaptionStream | None],
 ) -> FeatureStore | None:
     """The grid features the recipe names; ValueError where they are another model's or pictures are missing."""
     if data.features is None:
@@ -63,14 +94,14 @@ def open_features(
     if "vision" not in freeze:
         raise ValueError("features are of a vision model that does not change: add vision to freeze (--freeze vision)")
     store = FeatureStore(data.features)
-    datasets_used = [dataset for dataset in used if dataset is not None]
-    store.check(feature_header(captioner, max(map(most_frames, datasets_used))))
+    datasets_used = [dataset for dataset in used if isinstance(dataset, datasets.Dataset)]
+    store.check(feature_header(captioner, **frames_of(*datasets_used)))
     for dataset in datasets_used:
         store.require(dataset["image_id"])
     return store
 
 
-def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset, seed: int) -> Captioner:
+def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset | CaptionStream, seed: int) -> Captioner:
     """The captioner the recipe names, or a new grid transformer on its vision model, initialised from the seed."""
     if arguments.captioner is not None:
         return captioners.load(
@@ -78,13 +109,13 @@ def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset, seed:
         )
     set_seed(seed)
     sizes = {f.name: getattr(arguments, f.name) for f in fields(GridTransformerConfig) if hasattr(arguments, f.name)}
-    captions = [caption for references in train["references"] for caption in references]
+    captions = [caption for references in references_of(train).values() for caption in references]
     return GridTransformer.create(str(arguments.vision), captions, GridTransformerConfig(**sizes))
 
 
-def load_rewards(args: SCSTArguments, train: datasets.Dataset) -> list[Reward]:
+def load_rewards(args: SCSTArguments, train: datasets.Dataset | CaptionStream) -> list[Reward]:
     """The recipe's rewards; those that take their statistics from a corpus get the training references."""
-    corpus = {row["image_id"]: row["references"] for row in train.select_columns(["image_id", "references"])}
+    corpus = references_of(train)
     options = args.reward_options or {}
     assert isinstance(options, dict)
     return [rewards.load(name, corpus=corpus, **options.get(name, {})) for name in args.rewards]

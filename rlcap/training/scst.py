@@ -17,6 +17,7 @@ from captioners.base import Captioner
 from captioners.types import CaptionTokens, GenerationSettings, VisualContext
 from rewards import Reward
 from rlcap.captioning import evaluating
+from rlcap.data.stream import CaptionStream
 from rlcap.objectives.advantages import advantages
 from rlcap.objectives.cross_entropy import cross_entropy
 from rlcap.objectives.policy_gradient import kl_penalty, policy_gradient
@@ -52,7 +53,7 @@ class SCSTTrainer(CaptionerTrainer):
         self,
         captioner: Captioner,
         args: SCSTArguments,
-        train_dataset: datasets.Dataset,
+        train_dataset: datasets.Dataset | CaptionStream,
         eval_dataset: datasets.Dataset | None = None,
         *,
         reward_functions: list[Reward],

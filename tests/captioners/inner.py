@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from captioners import Blip2OPT, CaptionTokens, Captioner, EncoderDecoder, GridTransformer
+from captioners import Blip2OPT, Captioner, CaptionTokens, EncoderDecoder, GridTransformer
 
 
 def inner_generate(captioner: Captioner, visual: dict[str, torch.Tensor], **options: Any) -> Any:
