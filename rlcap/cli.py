@@ -14,6 +14,7 @@ COMMANDS = {
     "scst": "fine-tune a captioner on rewards (self-critical sequence training)",
     "features": "write the grid features of a frozen vision model once, for training to read",
     "caption": "caption pictures, a folder of them, or a clip",
+    "report": "runs as one HTML page: curves, captions before and after, settings",
     "evaluate": "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity",
 }
 

@@ -47,6 +47,12 @@ FAMILIES: dict[str, dict[str, str]] = {
 METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, text in family.items()} | {
     "captions": "captions scored"
 }
+# What a short table shows: how good, how repetitive, how grammatical, how long, how rich.
+IN_SHORT = (
+    *("cider", "bleu_4", "rouge_l", "meteor", "spice"),
+    *("rep_4_count", "bad_ending_rate", "harper_error_rate", "length", "vocabulary"),
+)
+LOWER_IS_BETTER = {"bad_ending_rate", "harper_error_rate", *FAMILIES["repetition"]}
 
 
 @dataclass

@@ -6,12 +6,11 @@ from transformers import TrainingArguments
 
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
-from rlcap.evaluation.metrics import METRICS
+from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
 # What evaluation during training measures: without Java, and without a second set of captions to compare with.
 MEASURED = [name for name in METRICS if name not in ("meteor", "spice", "novel_share", "captions")]
-GREATER_IS_BETTER = {"loss": False, "bad_ending_rate": False}
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -166,7 +165,7 @@ class CaptionerTrainingArguments(TrainingArguments):
         )
         require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept in `best/`")
         if self.greater_is_better is None:
-            self.greater_is_better = GREATER_IS_BETTER.get(str(self.metric_for_best_model), True)
+            self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
         super().__post_init__()
         require(
             self.eval_strategy == "no" or self.metric_for_best_model in MEASURED,

@@ -33,6 +33,7 @@ from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.evaluation.samples import sample_measures
 from rlcap.objectives.reduction import Total
 from rlcap.tracking import run_directory
+from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
 from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training import checkpoints
 from rlcap.training.arguments import CaptionerTrainingArguments, require
@@ -106,6 +107,7 @@ class CaptionerTrainer(Trainer):
         self._counted = 0.0
         self._saving_to: Path | None = None
         self._checked_gradients = False
+        self._described: set[str] = set()  # evaluations whose pictures have been written
 
     # What subclasses say
 
@@ -262,11 +264,19 @@ class CaptionerTrainer(Trainer):
         if self.is_world_process_zero():
             path = self.run_dir / "captions" / f"{metric_key_prefix}-{self.state.global_step:06d}.json"
             run_directory.write_json(path, captions)
+            self._describe_pictures(dataset, metric_key_prefix)
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         if metric_key_prefix == "eval":
             self._keep_best(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, prefixed)
         return prefixed
+
+    def _describe_pictures(self, dataset: datasets.Dataset, prefix: str) -> None:
+        """Keeps with the run what its captions are of, once a start."""
+        if prefix not in self._described:
+            columns = [name for name in ("image_id", "image", "frames", "references") if name in dataset.column_names]
+            write_pictures(pictures_file(self.run_dir, prefix), dataset.select_columns(columns))
+            self._described.add(prefix)
 
     def caption(self, dataset: datasets.Dataset) -> dict[str, str]:
         """Captions of all pictures of a dataset, image_id -> caption; ranks share the work."""
