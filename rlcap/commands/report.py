@@ -16,9 +16,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--pictures", type=int, default=60, help="most pictures in the gallery (default 60)")
     arguments = parser.parse_args(argv)
 
+    from rlcap.console import say
     from rlcap.tracking.report import write_report
 
     folders = [Path(run) for run in arguments.runs]
     output = Path(arguments.output) if arguments.output else folders[-1] / "report.html"
     write_report(folders, output, pictures=arguments.pictures)
-    print(f"rlcap: written to {output}")
+    say(f"rlcap: written to {output}")

@@ -6,8 +6,9 @@ from rlcap.recipes import parse
 def main(argv: list[str]) -> None:
     """Self-critical sequence training from a recipe and the command line."""
     import rewards
+    from rlcap.console import say
     from rlcap.training import run
-    from rlcap.training.arguments import CaptionerArguments, DataArguments
+    from rlcap.training.arguments import CaptionerArguments, DataArguments, settings_of
     from rlcap.training.scst import SCSTTrainer
     from rlcap.training.scst_arguments import SCSTArguments
 
@@ -19,6 +20,6 @@ def main(argv: list[str]) -> None:
     trainer = SCSTTrainer(
         captioner, args, train, val, reward_functions=functions, features=features, callbacks=run.trackers(args)
     )
-    described = run.settings_of(data) | run.settings_of(captioner_arguments)
+    described = settings_of(data) | settings_of(captioner_arguments)
     described["scored_by"] = [rewards.describe(function) for function in functions]
-    print(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")
+    say(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")

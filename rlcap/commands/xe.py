@@ -5,8 +5,9 @@ from rlcap.recipes import parse
 
 def main(argv: list[str]) -> None:
     """Trains with cross-entropy from a recipe and the command line."""
+    from rlcap.console import say
     from rlcap.training import run
-    from rlcap.training.arguments import CaptionerArguments, DataArguments
+    from rlcap.training.arguments import CaptionerArguments, DataArguments, settings_of
     from rlcap.training.xe import XEArguments, XETrainer
 
     data, captioner_arguments, args = parse(argv, "xe", DataArguments, CaptionerArguments, XEArguments)
@@ -14,5 +15,5 @@ def main(argv: list[str]) -> None:
     captioner = run.load_captioner(captioner_arguments, train, args.seed)
     features = run.open_features(data, captioner, args.freeze, [train, val])
     trainer = XETrainer(captioner, args, train, val, features=features, callbacks=run.trackers(args))
-    described = run.settings_of(data) | run.settings_of(captioner_arguments)
-    print(f"rlcap: done; the captioner is in {run.train(trainer, 'xe', described)}")
+    described = settings_of(data) | settings_of(captioner_arguments)
+    say(f"rlcap: done; the captioner is in {run.train(trainer, 'xe', described)}")

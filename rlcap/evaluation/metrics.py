@@ -53,6 +53,12 @@ IN_SHORT = (
     *("rep_4_count", "bad_ending_rate", "harper_error_rate", "length", "vocabulary"),
 )
 LOWER_IS_BETTER = {"bad_ending_rate", "harper_error_rate", *FAMILIES["repetition"]}
+HIGHER_IS_BETTER = {"cider", "meteor", "rouge_l", "spice", *FAMILIES["bleu"]}
+
+
+def direction(metric: str) -> int:
+    """1 where more of a metric is better, -1 where less is, 0 where neither can be said (length, vocabulary)."""
+    return (metric in HIGHER_IS_BETTER) - (metric in LOWER_IS_BETTER)
 
 
 @dataclass

@@ -1,13 +1,13 @@
 """What a report draws: the numbers of `metrics.jsonl` as series, in groups, and the table of what a run brought."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlcap.evaluation.metrics import IN_SHORT, LOWER_IS_BETTER, METRICS
-from rlcap.tracking.report_runs import Run, evaluation_records
+from rlcap.evaluation.metrics import IN_SHORT, METRICS, direction
+from rlcap.tracking.evaluations import evaluation_records, is_number
+from rlcap.tracking.report_runs import Run
 
 MAX_POINTS = 400  # of a series; longer ones are drawn as means over as many stretches
 NOT_DRAWN = {"step", "epoch", "total_flos", "eval/captions"}
@@ -112,13 +112,6 @@ def describe(metric: str) -> str:
     return TEXTS.get(metric, "")
 
 
-def direction(metric: str) -> int:
-    """1 where more of a validation metric is better, -1 where less is, 0 where neither can be said."""
-    if metric in LOWER_IS_BETTER:
-        return -1
-    return 1 if re.match(r"bleu_\d$|meteor$|rouge_l$|cider$|spice$", metric) else 0
-
-
 def _ends(steps: list[int], best: int | None) -> tuple[int | None, int | None, int | None]:
     return (steps[0], best, steps[-1]) if steps else (None, None, None)
 
@@ -134,8 +127,7 @@ def _series(run: Run) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     for record in sorted(run.records, key=lambda record: record["step"]):
         for name, value in record.items():
-            drawn = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if drawn and name not in NOT_DRAWN:
+            if is_number(value) and name not in NOT_DRAWN:
                 found.setdefault(name, []).append((record["step"], float(value)))
     return found
 

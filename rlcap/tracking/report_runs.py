@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlcap.evaluation.metrics import LOWER_IS_BETTER
 from rlcap.tracking import run_directory
 from rlcap.tracking.evaluated_pictures import EvaluatedPicture, pictures_file, read_pictures
+from rlcap.tracking.evaluations import best_step, evaluation_records
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Run:
     @property
     def best_step(self) -> int | None:
         """The step of the evaluation that `best/` comes from; None without evaluations."""
-        return best_step(self.records, self.described["settings"])
+        return best_step(evaluation_records(self.records), self.described["settings"])
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -47,34 +47,6 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         _read(folder, str(folder) if names.count(name) > 1 else name)
         for folder, name in zip(folders, names, strict=True)
     ]
-
-
-def evaluation_records(records: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
-    """step -> metric (without `eval/`) -> value, of the lines of `metrics.jsonl` that are evaluations."""
-    found: dict[int, dict[str, float]] = {}
-    for record in records:
-        metrics = {
-            name.removeprefix("eval/"): float(value)
-            for name, value in record.items()
-            if name.startswith("eval/") and isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        if metrics:
-            found[record["step"]] = metrics
-    return dict(sorted(found.items()))
-
-
-def best_step(records: Sequence[dict[str, Any]], settings: dict[str, Any]) -> int | None:
-    """The step at which a run last found a better captioner, by its own `metric_for_best_model` and threshold."""
-    metric = settings.get("metric_for_best_model") or "cider"
-    greater = settings.get("greater_is_better")
-    sign = -1 if greater is False or (greater is None and metric in LOWER_IS_BETTER) else 1
-    threshold = settings.get("early_stopping_threshold") or 0.0
-    best: tuple[int, float] | None = None
-    for step, metrics in evaluation_records(records).items():
-        value = metrics.get(metric)
-        if value is not None and (best is None or sign * (value - best[1]) > threshold):
-            best = (step, value)
-    return None if best is None else best[0]
 
 
 def _read(folder: Path, name: str) -> Run:

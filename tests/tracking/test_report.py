@@ -14,8 +14,9 @@ from rlcap.cli import main
 from rlcap.evaluation.metrics import IN_SHORT, METRICS, evaluate_captions
 from rlcap.tracking import report_curves, report_gallery, run_directory
 from rlcap.tracking.evaluated_pictures import EvaluatedPicture, pictures_file, write_pictures
+from rlcap.tracking.evaluations import best_step, evaluation_records
 from rlcap.tracking.report import as_script_data, page, write_report
-from rlcap.tracking.report_runs import best_step, evaluation_records, read_runs
+from rlcap.tracking.report_runs import read_runs
 
 pytest.importorskip("pycocoevalcap", reason="validation CIDEr comes from pycocoevalcap: pip install 'rlcap[coco]'")
 
@@ -93,7 +94,7 @@ def test_results_are_those_of_the_first_best_and_last_evaluation(run_folder: Pat
 def test_the_best_step_is_chosen_as_training_chooses_it(settings: dict, expected: int | None) -> None:
     values = {1: (50.0, 3.0), 2: (51.0, 2.0), 3: (40.0, 1.0)}
     records = [{"step": step, "eval/cider": c, "eval/rep_1_count": r} for step, (c, r) in values.items()]
-    assert best_step(records, settings) == expected
+    assert best_step(evaluation_records(records), settings) == expected
 
 
 def test_the_gallery_scores_each_caption_as_validation_does(run_folder: Path) -> None:
