@@ -1,6 +1,7 @@
 """BLIP as a captioner: a ViT, and a BERT decoder that attends to it."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import AutoProcessor, BlipForConditionalGeneration, BlipProcessor, PreTrainedModel
@@ -27,11 +28,12 @@ class Blip(WholeModel):
         max_frames: int = 1,
         prompt: str | None = None,
     ):
-        tokenizer, text = processor.tokenizer, model.config.text_config
+        tokenizer, config = processor.tokenizer, cast(Any, model.config)
+        text = config.text_config
         prefix = tuple(tokenizer(prompt or "", add_special_tokens=False)["input_ids"])
         special = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id, prefix)
         codec = CaptionCodec(tokenizer, special, TextDecoder(model.text_decoder).limit - len(prefix))
-        super().__init__(model, processor, codec, model.config.vision_config.hidden_size, max_frames)
+        super().__init__(model, processor, codec, config.vision_config.hidden_size, max_frames)
         self.prompt = prompt
 
     @classmethod

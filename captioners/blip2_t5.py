@@ -1,6 +1,7 @@
 """BLIP-2 with T5 as a captioner: a ViT, a Q-Former, and a T5 whose encoder reads the queries and a prompt."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,8 @@ class Blip2T5(WholeModel):
 
 
 def _bos(model: Blip2ForConditionalGeneration) -> int:
-    bos = model.config.text_config.bos_token_id
+    text: Any = model.config.text_config
+    bos: int | None = text.bos_token_id
     if bos is None:
         raise ValueError("the model says no text_config.bos_token_id, which stands for no prompt: set it, or a prompt")
     return bos

@@ -2,6 +2,7 @@
 
 from math import isqrt
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor, nn
@@ -42,13 +43,14 @@ class Florence2(WholeModel):
         max_frames: int = 1,
         prompt: str | None = None,
     ):
-        text = model.config.text_config
+        config: Any = model.config
+        text = config.text_config
         if text.model_type != "bart":
             raise ValueError(f"the language model is a {text.model_type!r}; Florence-2 is supported with 'bart'")
         tokenizer = processor.tokenizer
         special = special_tokens(model.generation_config, tokenizer, _what_captions_begin_with(tokenizer))
         codec = CaptionCodec(tokenizer, special, TextDecoder(model).limit - len(special.prefix))
-        super().__init__(model, processor, codec, model.config.vision_config.projection_dim, max_frames)
+        super().__init__(model, processor, codec, config.vision_config.projection_dim, max_frames)
         self.prompt = DEFAULT_PROMPT if prompt is None else prompt
         self.register_buffer("prompt_ids", self._prompt_ids(self.prompt), persistent=False)
 
@@ -60,8 +62,9 @@ class Florence2(WholeModel):
 
     def _prompt_ids(self, prompt: str) -> Tensor:
         # What the processor puts behind the picture, whatever the picture is.
+        processor: Any = self.processor
         blank = Image.new("RGB", (64, 64))
-        ids = self.processor(images=blank, text=prompt, return_tensors="pt")["input_ids"][0]
+        ids = processor(images=blank, text=prompt, return_tensors="pt")["input_ids"][0]
         return ids[ids != self.model.config.image_token_id]
 
     def parts(self) -> dict[str, list[nn.Module]]:

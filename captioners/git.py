@@ -1,6 +1,7 @@
 """GIT as a captioner: a CLIP tower, and a BERT-like decoder that reads its grid as a prefix."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class Git(WholeModel):
         special = special_tokens(model.generation_config, tokenizer, prefix, start="bos_token_id")
         codec = CaptionCodec(tokenizer, special, PrefixDecoder(model).limit(0) - len(prefix))
         ours = 1 if _has_frames(model) else max_frames
-        super().__init__(model, image_processor, codec, model.config.vision_config.hidden_size, ours)
+        super().__init__(model, image_processor, codec, cast(Any, model.config).vision_config.hidden_size, ours)
         self.prompt = prompt
         if _has_frames(model) and max_frames > 1:
             _lengthen(model, max_frames)

@@ -40,8 +40,9 @@ def load(
 
     dtype: float32 where None. max_frames: the most frames of a clip; None takes what is stored (1 for picture models),
     a larger number than stored adds frames whose temporal embedding is zero. prompt: the text that conditions every
-    caption, for models that take one; None takes what is stored, or the model's own, "" is none. Weights are safetensors or, in older
-    checkpoints, `pytorch_model.bin` read as plain tensors; no code of a checkpoint is run.
+    caption, for models that take one; None takes what is stored, or the model's own, "" is none.
+    Weights are safetensors or, in older checkpoints, `pytorch_model.bin` read as plain tensors; no code of a checkpoint
+    is run.
     Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
     """
     directory = Path(path_or_hub_id)

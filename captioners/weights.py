@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from logging import LogRecord
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,15 +81,17 @@ def _without_report() -> Iterator[None]:
     # transformers tells of missing and unexpected weights alike; we tell of those that matter. A filter and not the
     # level, on which transformers decides what else to tell.
     logger = logging.get_logger("transformers.modeling_utils")
-    logger.addFilter(_is_error)
+    only_errors = _OnlyErrors()
+    logger.addFilter(only_errors)
     try:
         yield
     finally:
-        logger.removeFilter(_is_error)
+        logger.removeFilter(only_errors)
 
 
-def _is_error(record: LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
+class _OnlyErrors(Filter):
+    def filter(self, record: LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from captioners.base import Captioner
 from captioners.types import CaptionTokens, GenerationSettings
+from rlcap.console import progress
 
 
 @contextmanager
@@ -41,16 +42,17 @@ def caption_all(
     loader: DataLoader,
     generation: GenerationSettings,
     on_bad: Callable[[list[tuple[str, str]]], Any],
-    progress: Callable[[DataLoader], Any] = iter,
+    *,
+    bar: bool = True,
 ) -> dict[str, str]:
     """Captions every batch of a loader of VisualCollator batches; image_id -> caption, in the loader's order.
 
-    `on_bad` is given the (path, reason) of pictures that could not be decoded; they get no caption. `progress` wraps
-    the loader (tqdm).
+    `on_bad` is given the (path, reason) of pictures that could not be decoded; they get no caption. A
+    progress bar counts batches unless `bar` is False.
     """
     captions: dict[str, str] = {}
     with evaluating(captioner):
-        for batch in progress(loader):
+        for batch in progress(loader, desc="captions", unit="batch", leave=False, disable=not bar):
             on_bad(batch["bad"])
             if batch["visual"] is None:
                 continue

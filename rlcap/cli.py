@@ -5,6 +5,7 @@ Nothing heavy is imported until a command has been chosen: `rlcap --help` answer
 
 import importlib
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 from rlcap import __version__
 
@@ -15,6 +16,7 @@ COMMANDS = {
     "data": "check a data set: counts, broken and repeated pictures, leaks between splits",
     "features": "write the grid features of a frozen vision model once, for training to read",
     "caption": "caption pictures, a folder of them, clips or videos",
+    "report": "runs as one HTML page: curves, captions before and after, settings",
     "evaluate": "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity",
 }
 
@@ -29,16 +31,16 @@ def usage() -> str:
         f"rlcap {__version__}: RL fine-tuning for image and video captioners\n\n"
         f"usage: rlcap COMMAND [--config RECIPE] [--KEY VALUE ...]\n\n{lines}\n\n"
         "`rlcap COMMAND --help` shows the keys of a command. A RECIPE is a YAML file, or the name of one that is\n"
-        "shipped (scst/flickr8k_cider); what stands on the command line wins. --debug shows tracebacks."
+        "shipped (scst/flickr8k_cider); what stands on the command line wins. --quiet says nothing but what was\n"
+        "asked for, warnings and errors; --debug shows tracebacks."
     )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command. Exit codes: 0 done, 2 the user's error (told in one message), 1 anything else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    if debug:
-        arguments.remove("--debug")
+    debug, quiet = (flag in arguments for flag in ("--debug", "--quiet"))
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--quiet")]
     if not arguments or arguments[0] in HELP_FLAGS:
         print(usage())
         return
@@ -48,9 +50,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     if name not in COMMANDS:
         sys.exit(_message(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}"))
-    command = importlib.import_module(f"rlcap.commands.{name}")
     try:
-        command.main(rest)
+        with _silenced() if quiet else nullcontext():
+            importlib.import_module(f"rlcap.commands.{name}").main(rest)
     except KeyboardInterrupt:
         if debug:
             raise
@@ -60,6 +62,12 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             raise
         sys.exit(_message(str(error)))
+
+
+def _silenced() -> AbstractContextManager[None]:
+    from rlcap.console import silenced
+
+    return silenced()
 
 
 def _message(text: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-from rich.console import Console
+from rich.rule import Rule
 from rich.table import Table
 from transformers import (
     GPT2Config,
@@ -21,9 +21,11 @@ import captioners
 import rewards
 from captioners.encoder_decoder import EncoderDecoder
 from captioners.tokenizer import train_tokenizer
+from rlcap.console import say
 from rlcap.data import load_captions
 from rlcap.data.scenes import make_scenes
 from rlcap.evaluation.metrics import evaluate_captions
+from rlcap.tracking.report import write_report
 from rlcap.tracking.run_directory import write_json
 from rlcap.training import run
 from rlcap.training.scst import SCSTTrainer
@@ -47,22 +49,26 @@ class QuickstartSettings:
 
 def quickstart(settings: QuickstartSettings) -> dict[str, dict[str, float]]:
     """Draws, trains twice, evaluates on unseen scenes and prints the comparison; returns stage -> metrics."""
-    console = Console()
     source = make_scenes(settings.output_dir / "scenes", settings.train_scenes, 100, 200, seed=settings.seed)
     train, val, test = (load_captions(source, split=split) for split in ("train", "val", "test"))
-    console.rule("[bold]1. cross-entropy on the references")
+    _heading("1. cross-entropy on the references")
     xe_dir = _train_xe(settings, train, val)
-    console.rule("[bold]2. SCST: CIDEr-D as the reward, leave-one-out baseline")
+    _heading("2. SCST: CIDEr-D as the reward, leave-one-out baseline")
     scst_dir = _train_scst(settings, xe_dir, train, val)
-    console.rule("[bold]3. unseen pictures")
+    _heading("3. unseen pictures")
     predictions, results = {}, {}
     references = {row["image_id"]: row["references"] for row in test}
     for stage, folder in (("XE", xe_dir), ("SCST", scst_dir)):
         predictions[stage] = json.loads((folder / "test.json").read_text(encoding="utf-8"))
         results[stage] = evaluate_captions(predictions[stage], references, java=False)
-    _show(console, test, predictions, results)
+    _show(test, predictions, results)
     write_json(settings.output_dir / "results.json", results)
-    console.print(f"Everything is in {settings.output_dir}: metrics.jsonl, checkpoints, best/ and final/ of both runs.")
+    report = settings.output_dir / "report.html"
+    write_report([xe_dir, scst_dir], report)
+    say(
+        f"Everything is in {settings.output_dir}: metrics.jsonl, checkpoints, best/ and final/ of both runs.",
+        f"Curves, and captions before and after: open {report.resolve().as_uri()} in a browser.",
+    )
     return results
 
 
@@ -151,8 +157,11 @@ def _run(trainer: XETrainer | SCSTTrainer, command: str) -> Path:
     return folder
 
 
+def _heading(text: str) -> None:
+    say(Rule(text, style="bold"))
+
+
 def _show(
-    console: Console,
     test: datasets.Dataset,
     predictions: dict[str, dict[str, str]],
     results: dict[str, dict[str, float]],
@@ -163,7 +172,7 @@ def _show(
         table.add_column(name, justify="right")
     for stage, metrics in results.items():
         table.add_row(stage, *(f"{metrics[name]:.2f}" for name in SHOWN))
-    console.print(table)
+    say(table)
     examples = Table(title="before and after", show_lines=True)
     for heading in ("picture", "XE", "SCST", "one of the references"):
         examples.add_column(heading)
@@ -171,4 +180,4 @@ def _show(
     for row in changed[:4]:
         name = row["image_id"]
         examples.add_row(name, predictions["XE"][name], predictions["SCST"][name], row["references"][0])
-    console.print(examples)
+    say(examples)

@@ -14,16 +14,14 @@ def main(argv: list[str]) -> None:
     arguments = _parser().parse_args(argv)
     rows = _rows(arguments)
 
-    from functools import partial
-
     import torch
     from datasets import Dataset
     from torch.utils.data import DataLoader
-    from tqdm import tqdm
 
     import captioners
     from captioners.types import GenerationSettings
     from rlcap.captioning import caption_all
+    from rlcap.console import say
     from rlcap.data.collate import VisualCollator
     from rlcap.data.features import FeatureStore
     from rlcap.data.images import BadImageCounter
@@ -49,11 +47,10 @@ def main(argv: list[str]) -> None:
         num_beams=arguments.num_beams,
         length_penalty=arguments.length_penalty,
     )
-    progress = partial(tqdm, desc="captions", unit="batch", disable=arguments.quiet)
-    captions = caption_all(captioner, loader, generation, bad.extend, progress)
+    captions = caption_all(captioner, loader, generation, bad.extend)
     if arguments.output:
         write_json(Path(arguments.output), captions)
-        print(f"rlcap: {len(captions)} captions in {arguments.output}")
+        say(f"rlcap: {len(captions)} captions in {arguments.output}")
     else:
         for image_id, caption in captions.items():
             print(f"{image_id}\t{caption}")
@@ -79,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_column_flags(parser)
     return parser
 

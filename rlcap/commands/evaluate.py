@@ -16,6 +16,7 @@ def main(argv: list[str]) -> None:
     """Scores the captions that the command line names, prints a table and writes the JSON file."""
     arguments = _parser().parse_args(argv)
 
+    from rlcap.console import console, say
     from rlcap.evaluation import score_captions
     from rlcap.evaluation.files import read_predictions, read_references, read_training_captions
     from rlcap.tracking.run_directory import library_versions, write_json
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> None:
         metrics=arguments.metrics,
     )
     evaluation.notes[:0] = notes
-    _print(evaluation)
+    if not (console.quiet and arguments.output):  # without a file the table is what was asked for
+        _print(evaluation)
     if arguments.output:
         result: dict[str, Any] = {
             **evaluation.metrics,
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> None:
                 key: {"caption": predictions[key], **values} for key, values in evaluation.per_caption.items()
             }
         write_json(Path(arguments.output), result)
-        print(f"rlcap: written to {arguments.output}")
+        say(f"rlcap: written to {arguments.output}")
 
 
 def _common(

@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
 
     import captioners
     from captioners.vision import GridVision
+    from rlcap.console import say
     from rlcap.data import load_captions
     from rlcap.data.write_features import write_features
 
@@ -51,4 +52,4 @@ def main(argv: list[str]) -> None:
         world=int(os.environ.get("WORLD_SIZE", "1")),
         max_bad_images=arguments.max_bad_images,
     )
-    print(f"rlcap: features of {len(store)} pictures in {arguments.output}")
+    say(f"rlcap: features of {len(store)} pictures in {arguments.output}")

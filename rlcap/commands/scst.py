@@ -6,6 +6,7 @@ from rlcap.recipes import parse
 def main(argv: list[str]) -> None:
     """Self-critical sequence training from a recipe and the command line."""
     import rewards
+    from rlcap.console import say
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.scst import SCSTTrainer
@@ -23,4 +24,4 @@ def main(argv: list[str]) -> None:
     )
     described = run.describe(data, captioner_arguments, captioner)
     described["scored_by"] = [rewards.describe(function) for function in functions]
-    print(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")
+    say(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")

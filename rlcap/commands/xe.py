@@ -5,6 +5,7 @@ from rlcap.recipes import parse
 
 def main(argv: list[str]) -> None:
     """Trains with cross-entropy from a recipe and the command line."""
+    from rlcap.console import say
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.xe import XEArguments, XETrainer
@@ -16,4 +17,4 @@ def main(argv: list[str]) -> None:
     features = run.open_features(data, captioner, args.freeze, [train, val])
     trainer = XETrainer(captioner, args, train, val, features=features, callbacks=run.trackers(args))
     described = run.describe(data, captioner_arguments, captioner)
-    print(f"rlcap: done; the captioner is in {run.train(trainer, 'xe', described)}")
+    say(f"rlcap: done; the captioner is in {run.train(trainer, 'xe', described)}")

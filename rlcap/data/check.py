@@ -139,7 +139,8 @@ def _picture_findings(
             row += 1
     if bad:
         yield Finding("pictures or videos that cannot be read", len(bad), bad[:NAMED])
-    within, between = [], []
+    within: list[str] = []
+    between: list[str] = []
     for rows in alike.values():
         for same in _same_content(dataset, rows) if len(rows) > 1 else ():
             members = [(dataset[at]["image_id"], dataset[at]["split"]) for at in same]

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
+from rlcap.console import progress
 from rlcap.data.scene_captions import Facts, scene_references
 
 VERSION = 1  # of what is drawn and said: a change makes old folders another data set
@@ -90,7 +90,7 @@ def make_scenes(
     _write_whole(folder / "scenes.json", json.dumps(settings).encode() + b"\n")
     lines = []
     rows = scene_rows(num_train, num_val, num_test, seed, clips=clips, frames=frames)
-    for row in tqdm(rows, total=num_train + num_val + num_test, desc="drawing scenes", unit="scene", leave=False):
+    for row in progress(rows, total=num_train + num_val + num_test, desc="drawing scenes", unit="scene", leave=False):
         drawn = draw_scene(row["facts"], size)
         names = (
             [f"{row['image_id']}_{number}.png" for number in range(len(drawn))] if clips else [f"{row['image_id']}.png"]

@@ -13,9 +13,9 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from captioners.weights import fingerprint
+from rlcap.console import progress
 from rlcap.data.collate import VisualCollator, open_visual
 from rlcap.data.features import FORMAT, FeatureStore, FeatureWriter, open_writers
 from rlcap.data.images import BadImage, BadImageCounter
@@ -109,7 +109,7 @@ def write_features(
     was_training = captioner.training
     captioner.train(False)
     try:
-        with tqdm(
+        with progress(
             total=len(mine),
             initial=max(0, len(mine) - todo),
             desc="features" if world == 1 else f"features, rank {rank} of {world}",

@@ -47,7 +47,18 @@ FAMILIES: dict[str, dict[str, str]] = {
 METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, text in family.items()} | {
     "captions": "captions scored"
 }
-LOWER_IS_BETTER = frozenset({*FAMILIES["repetition"], *FAMILIES["bad_ending"], *FAMILIES["harper"]})
+# What a short table shows: how good, how repetitive, how grammatical, how long, how rich.
+IN_SHORT = (
+    *("cider", "bleu_4", "rouge_l", "meteor", "spice"),
+    *("rep_4_count", "bad_ending_rate", "harper_error_rate", "length", "vocabulary"),
+)
+LOWER_IS_BETTER = {"bad_ending_rate", "harper_error_rate", *FAMILIES["repetition"]}
+HIGHER_IS_BETTER = {"cider", "meteor", "rouge_l", "spice", *FAMILIES["bleu"]}
+
+
+def direction(metric: str) -> int:
+    """1 where more of a metric is better, -1 where less is, 0 where neither can be said (length, vocabulary)."""
+    return (metric in HIGHER_IS_BETTER) - (metric in LOWER_IS_BETTER)
 
 
 @dataclass

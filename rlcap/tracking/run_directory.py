@@ -22,7 +22,18 @@ PACKAGES = (
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file that appears whole or not at all; missing folders are made. Raises TypeError for non-JSON."""
-    _replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file (UTF-8) that appears whole or not at all; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def write_run(run_dir: Path, *, command: str, settings: Mapping[str, Any], seed: int) -> None:
@@ -98,7 +109,7 @@ def truncate_metrics(path: Path, last_step: int) -> None:
         steps = [record["step"] for record in read_metrics(path)]
         lines = path.read_text(encoding="utf-8").split("\n")[: len(steps)]
         kept = [line for step, line in zip(steps, lines, strict=True) if step <= last_step]
-        _replace(path, "".join(f"{line}\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def library_versions() -> dict[str, str]:
@@ -153,13 +164,3 @@ def _drop_half_line(file: Any) -> None:
             return
         end = start
     file.truncate(0)
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

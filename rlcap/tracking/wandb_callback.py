@@ -16,12 +16,14 @@ from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlcap.data.images import BadImage, open_image
+from rlcap.evaluation.metrics import METRICS, direction
 from rlcap.tracking import run_directory
 
 ID_FILE = "wandb.json"
 STEP = "train/global_step"
 TABLE = "completions"
 THUMBNAIL = (160, 160)  # pixels, longest sides
+INCREMENTS = 100  # of a growing table: W&B keeps all of them, and shows the newest so many
 
 
 class WandbCallback(TrainerCallback):
@@ -46,6 +48,9 @@ class WandbCallback(TrainerCallback):
         self._run: Any = None
         self._table: Any = None
         self._rewards: list[str] = []
+        self._logs_an_increment = 1
+        self._waiting: int | None = None  # the step of the newest rows that are not logged yet
+        self._logs_waiting = 0
         self._told: set[str] = set()
 
     # What the trainer calls
@@ -57,6 +62,8 @@ class WandbCallback(TrainerCallback):
         if state.is_world_process_zero and self._run is None:
             described = run_directory.read_run(self._run_dir)
             self.start(args.run_name, args.to_dict() if described is None else described)
+            logs = state.max_steps / max(state.logging_steps, 1)
+            self._logs_an_increment = max(1, math.ceil(logs / INCREMENTS))
 
     def on_log(
         self,
@@ -69,6 +76,11 @@ class WandbCallback(TrainerCallback):
         """Logs the numbers of one line, each under the name that it has."""
         if state.is_world_process_zero:
             self.log_scalars(state.global_step, logs or {})
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Logs the samples up to a checkpoint: what a resume goes on from is there."""
+        if self._run is not None:
+            self._attempt(self._log_table)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,6 +100,8 @@ class WandbCallback(TrainerCallback):
             "resume": "allow",
             "dir": str(self._run_dir),
             "config": dict(config),
+            "job_type": config.get("command"),
+            "tags": [str(name)[:64] for name in config.get("settings", {}).get("rewards") or []],
         }
         try:
             self._run = self._wandb.init(**settings)
@@ -95,7 +109,7 @@ class WandbCallback(TrainerCallback):
             self._tell(error, f"the run is kept offline in {self._run_dir / 'wandb'} (wandb sync sends it later)")
             self._attempt(lambda: self._init_offline(settings))
         if self._run is not None:
-            self._attempt(self._define_axis)
+            self._attempt(self._lay_out)
 
     def log_scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Logs the numbers among `values` at a step; other things are left out."""
@@ -115,7 +129,10 @@ class WandbCallback(TrainerCallback):
         *,
         split: str = "train",
     ) -> None:
-        """Adds one row a record to the table `completions` and logs the new rows.
+        """Adds one row a record to the table `completions`.
+
+        New rows are logged at once, or in a long run a few steps together, so that the page, which shows the newest 100
+        increments of a table, shows every step's.
 
         A record has `image_id`, `caption`, `rewards` (name -> value or None), `reward`, `advantage`, `greedy` (or None)
         and `references`, and may have `extra`, what reward functions noted; `images` are its pictures, one a record,
@@ -128,6 +145,7 @@ class WandbCallback(TrainerCallback):
     def finish(self) -> None:
         """Ends the run; nothing is logged after it."""
         if self._run is not None:
+            self._attempt(self._log_table)
             self._attempt(self._run.finish)
         self._run = self._table = None
 
@@ -145,9 +163,17 @@ class WandbCallback(TrainerCallback):
         self._wandb.teardown()  # the attempt that failed still holds the id
         self._run = self._wandb.init(**settings, mode="offline")
 
-    def _define_axis(self) -> None:
-        self._run.define_metric(STEP)
+    def _lay_out(self) -> None:
+        """One axis for all; the page groups what has a prefix (`rewards/`, `eval/` …) by it, the rest under Charts.
+
+        A run's summary, which its row in the table of runs shows, has the best of each validation metric.
+        """
+        self._run.define_metric(STEP, hidden=True)
+        self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric=STEP, step_sync=True)
+        for name in METRICS:
+            best = {1: "max", -1: "min", 0: "last"}[direction(name)]
+            self._run.define_metric(f"eval/{name}", step_metric=STEP, step_sync=True, summary=best)
 
     def _log_samples(
         self,
@@ -185,7 +211,16 @@ class WandbCallback(TrainerCallback):
                 "\n".join(map(str, record["references"])),
                 json.dumps(record["extra"], default=str) if record.get("extra") else None,
             )
-        self._run.log({TABLE: self._table, STEP: step})
+        self._waiting = step
+        self._logs_waiting += 1
+        if self._logs_waiting >= self._logs_an_increment:
+            self._log_table()
+
+    def _log_table(self) -> None:
+        """Logs the rows that are new since the last increment."""
+        if self._waiting is not None:
+            self._run.log({TABLE: self._table, STEP: self._waiting})
+        self._waiting, self._logs_waiting = None, 0
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         """Runs what talks to W&B; an error of any kind is told once, and ends nothing."""

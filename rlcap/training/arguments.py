@@ -1,7 +1,8 @@
 """What a recipe can say: data, captioner, and the settings that every trainer shares."""
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -22,6 +23,26 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
     """Raises ValueError naming the key, its value and what is allowed, unless `condition` holds."""
     if not condition:
         raise ValueError(f"{key} is {value!r}; it must be {allowed}")
+
+
+def settings_of(arguments: Any) -> dict[str, Any]:
+    """The keys of a recipe as they were set, without what transformers derives of them."""
+    kept = {}
+    for key in fields(arguments):
+        value = getattr(arguments, key.name)
+        secret = key.name.endswith("_token")
+        if key.init and not secret and isinstance(value, str | int | float | bool | list | dict | type(None)):
+            kept[key.name] = value
+    return kept
+
+
+def default_settings(arguments_class: type) -> dict[str, Any]:
+    """What the keys of a recipe are where nobody sets them."""
+    return {
+        key.name: key.default if key.default_factory is MISSING else key.default_factory()
+        for key in fields(arguments_class)
+        if key.init
+    }
 
 
 @dataclass

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 import captioners
 from captioners.base import Captioner
@@ -35,10 +34,14 @@ from rlcap.data.stream import CaptionStream, Given, StreamBatches
 from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.evaluation.samples import sample_measures
 from rlcap.objectives.reduction import Total
-from rlcap.tracking import run_directory
+from rlcap.tracking import model_card, run_directory
+from rlcap.tracking.console_callback import ConsoleCallback
+from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
+from rlcap.tracking.evaluations import evaluation_records
 from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training import checkpoints
-from rlcap.training.arguments import CaptionerTrainingArguments, require
+from rlcap.training.arguments import CaptionerTrainingArguments, default_settings, require, settings_of
+from rlcap.training.hub import HubTrainer
 from rlcap.training.parts import parameter_groups
 from rlcap.training.randomness import generator_of, seed_of
 from rlcap.training.running_means import RunningMeans
@@ -58,7 +61,7 @@ class _EpochEnd(TrainerCallback):
         self.ended = True
 
 
-class CaptionerTrainer(Trainer):
+class CaptionerTrainer(HubTrainer):
     """Trains a captioner by an objective over the scores of K captions a picture.
 
     captioner      trained in place; `args.freeze` names the parts that stay
@@ -97,6 +100,9 @@ class CaptionerTrainer(Trainer):
             eval_dataset=eval_dataset,
             callbacks=[self._epoch_end, *(callbacks or [])],
         )
+        for theirs in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
+            self.remove_callback(theirs)
+        self.add_callback(ConsoleCallback(Path(str(args.output_dir))))
         self.captioner = captioner
         self.features = features
         # The loss is normalised here, over all micro-batches and ranks: Trainer must not divide it once more.
@@ -118,6 +124,7 @@ class CaptionerTrainer(Trainer):
         self._counted = 0.0
         self._saving_to: Path | None = None
         self._checked_gradients = False
+        self._described: set[str] = set()  # evaluations whose pictures have been written
 
     # What subclasses say
 
@@ -312,11 +319,19 @@ class CaptionerTrainer(Trainer):
         if self.is_world_process_zero():
             path = self.run_dir / "captions" / f"{metric_key_prefix}-{self.state.global_step:06d}.json"
             run_directory.write_json(path, captions)
+            self._describe_pictures(dataset, metric_key_prefix)
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         if metric_key_prefix == "eval":
             self._keep_best(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, prefixed)
         return prefixed
+
+    def _describe_pictures(self, dataset: datasets.Dataset, prefix: str) -> None:
+        """Keeps with the run what its captions are of, once a start."""
+        if prefix not in self._described:
+            columns = [name for name in ("image_id", "image", "frames", "references") if name in dataset.column_names]
+            write_pictures(pictures_file(self.run_dir, prefix), dataset.select_columns(columns))
+            self._described.add(prefix)
 
     def caption(self, dataset: datasets.Dataset) -> dict[str, str]:
         """Captions of all pictures of a dataset, image_id -> caption; ranks share the work."""
@@ -334,10 +349,9 @@ class CaptionerTrainer(Trainer):
             num_beams=args.eval_num_beams,
             length_penalty=args.eval_length_penalty,
         )
-        silent = bool(args.disable_tqdm) or not self.is_world_process_zero()
-        progress = partial(tqdm, desc="captions", unit="batch", leave=False, disable=silent)
+        bar = self.is_world_process_zero() and not args.disable_tqdm
         with self.accelerator.autocast():
-            own = caption_all(self.captioner, loader, generation, counter.extend, progress)
+            own = caption_all(self.captioner, loader, generation, counter.extend, bar=bar)
         return dict(gather_object(list(own.items())))
 
     def _keep_best(self, metrics: dict[str, float]) -> None:
@@ -393,11 +407,27 @@ class CaptionerTrainer(Trainer):
     # Checkpoints
 
     def save_captioner(self, directory: Path) -> None:
-        """Writes the captioner into a folder that appears whole or not at all; plain Hugging Face layout."""
+        """Writes the captioner and its card into a folder that appears whole or not at all; Hugging Face layout."""
         if self.args.should_save:
             with checkpoints.whole_directory(directory) as unfinished:
                 self.captioner.save_pretrained(unfinished)
+                model_card.write_card(unfinished, self._card())
         self.accelerator.wait_for_everyone()
+
+    def _card(self) -> str:
+        """The card of the captioner as it is now, with the last evaluation of the run."""
+        step = self.state.global_step
+        described = run_directory.read_run(self.run_dir) or {"settings": settings_of(self.args)}
+        evaluations = evaluation_records(run_directory.read_metrics(self.run_dir / "metrics.jsonl"))
+        evaluated_at = max(evaluations, default=None)
+        return model_card.model_card(
+            described,
+            name=str(self.args.run_name or self.run_dir.resolve().name),
+            step=step,
+            results={} if evaluated_at is None else evaluations[evaluated_at],
+            evaluated_at=evaluated_at,
+            defaults=default_settings(type(self.args)),
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:  # transformers calls this on all ranks
@@ -427,6 +457,8 @@ class CaptionerTrainer(Trainer):
             checkpoints.publish(written, self.run_dir / name)
             shutil.rmtree(written.parent)
             checkpoints.rotate(self.run_dir, self.args.checkpoints_kept, self.state.global_step)
+            if self.args.push_to_hub:
+                self._push_from_checkpoint(str(self.run_dir / name))
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

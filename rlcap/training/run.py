@@ -16,6 +16,7 @@ from captioners.base import Captioner
 from captioners.grid_transformer import GridTransformer, GridTransformerConfig
 from captioners.weights import fingerprint
 from rewards import Reward
+from rlcap.console import say
 from rlcap.data import load_captions, require_references
 from rlcap.data.features import FeatureStore
 from rlcap.data.source_kind import kind_of
@@ -23,7 +24,7 @@ from rlcap.data.stream import CaptionStream
 from rlcap.data.write_features import feature_header, frames_of
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
-from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments
+from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, settings_of
 from rlcap.training.captioner_trainer import CaptionerTrainer
 from rlcap.training.parts import parts_table
 from rlcap.training.scst_arguments import SCSTArguments
@@ -154,25 +155,16 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     if trainer.is_world_process_zero():
         _refuse_another_run(run_dir, settings)
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
-        print(parts_table(trainer.captioner, args))
-        print(f"device {args.device}, {args.world_size} process(es), {torch.get_num_threads()} threads", flush=True)
+        say(parts_table(trainer.captioner, args))
+        say(f"device {args.device}, {args.world_size} process(es), {torch.get_num_threads()} threads")
     resume = checkpoints.last_complete(run_dir)
-    if resume is not None:
-        print(f"rlcap: going on from {resume}", flush=True)
+    if resume is not None and trainer.is_world_process_zero():
+        say(f"rlcap: going on from {resume}")
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     trainer.save_captioner(run_dir / "final")
+    if args.push_to_hub:
+        trainer.push_to_hub()
     return run_dir
-
-
-def settings_of(arguments: Any) -> dict[str, Any]:
-    """The keys of a recipe as they were set, without what transformers derives of them."""
-    kept = {}
-    for field in fields(arguments):
-        value = getattr(arguments, field.name)
-        secret = field.name.endswith("_token")
-        if field.init and not secret and isinstance(value, str | int | float | bool | list | dict | type(None)):
-            kept[field.name] = value
-    return kept
 
 
 def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
