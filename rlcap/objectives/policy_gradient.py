@@ -26,3 +26,26 @@ def kl_penalty(log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, nor
     """
     difference = reference_log_probs.detach() - log_probs
     return reduce_tokens(torch.expm1(difference) - difference, mask, normalization)
+
+
+def clipped_policy_gradient(
+    log_probs: Tensor,
+    sampling_log_probs: Tensor,
+    mask: Tensor,
+    advantages: Tensor,
+    *,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    normalization: str = "token",
+) -> Total:
+    """`-min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A)` over tokens, r = policy / the policy that sampled.
+
+    For several updates on the same samples (PPO, Schulman et al. 2017, equation 7; per token as in GRPO, Shao et al.
+    2024; another upper bound as in DAPO, Yu et al. 2025). log_probs and sampling_log_probs `[B, K, L]`, the second
+    without gradient; at r = 1 the gradient is that of `policy_gradient`. A caption whose advantage is NaN is left out.
+    """
+    scored = ~advantages.isnan()
+    weights = torch.nan_to_num(advantages).detach()[..., None]
+    ratio = (log_probs - sampling_log_probs.detach()).masked_fill(~mask, 0).exp()
+    clipped = ratio.clamp(1 - epsilon, 1 + (epsilon if epsilon_high is None else epsilon_high))
+    return reduce_tokens(-torch.minimum(ratio * weights, clipped * weights), mask & scored[..., None], normalization)

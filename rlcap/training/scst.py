@@ -20,7 +20,9 @@ from rlcap.captioning import evaluating
 from rlcap.data.stream import CaptionStream
 from rlcap.objectives.advantages import advantages
 from rlcap.objectives.cross_entropy import cross_entropy
+from rlcap.objectives.dico import dico
 from rlcap.objectives.policy_gradient import kl_penalty, policy_gradient
+from rlcap.objectives.ranking import best_first, implicit_rewards, plackett_luce
 from rlcap.objectives.reduction import Total
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 from rlcap.training.rewarding import Rewarder, note_rewards, sample_records
@@ -70,7 +72,8 @@ class SCSTTrainer(CaptionerTrainer):
             top_p=args.top_p,
             num_beams=args.num_samples,
         )
-        self.reference_captioner = _frozen_copy(captioner) if args.kl_beta else None
+        compared = args.kl_beta or args.objective != "policy_gradient"
+        self.reference_captioner = _frozen_copy(captioner) if compared else None
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
         """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
@@ -95,11 +98,14 @@ class SCSTTrainer(CaptionerTrainer):
         )
         length = samples.ids.shape[2]
         log_probs = scores.log_probs[:, :k, :length]
-        loss = policy_gradient(log_probs, samples.mask, advantage, args.loss_normalization)
+        reference_log_probs = self._reference_log_probs(visual_of_reference, samples)
+        loss = self._objective(log_probs, reference_log_probs, samples.mask, advantage, total_rewards[:, :k])
         total = loss.total
         # The other terms are scaled to the same count, so that each is a mean once the sum is divided by it.
-        if self.reference_captioner is not None:
-            total = total + args.kl_beta * loss.count * self._kl(visual_of_reference, samples, log_probs).mean
+        if reference_log_probs is not None:
+            kl = kl_penalty(log_probs, reference_log_probs, samples.mask, args.loss_normalization)
+            self.means.add("kl", kl.total.item(), kl.count.item())
+            total = total + args.kl_beta * loss.count * kl.mean
         if references is not None:
             reference_length = references.ids.shape[2]
             xe = cross_entropy(
@@ -145,14 +151,26 @@ class SCSTTrainer(CaptionerTrainer):
         policy = context if finished or encoded_once else visual
         return Sampled(samples, greedy, context, policy, context if finished else visual)
 
-    def _kl(self, visual: dict[str, Tensor] | VisualContext, samples: CaptionTokens, log_probs: Tensor) -> Total:
-        """The KL estimate to the captioner as it was, summed over the samples' tokens (or captions)."""
-        assert self.reference_captioner is not None
+    def _reference_log_probs(self, visual: dict[str, Tensor] | VisualContext, samples: CaptionTokens) -> Tensor | None:
+        """Those of the captioner as it was, `[B, K, L]`; None where nothing is compared with it."""
+        if self.reference_captioner is None:
+            return None
         with torch.no_grad():
-            reference = self.reference_captioner(visual, samples, temperature=self.args.temperature).log_probs
-        penalty = kl_penalty(log_probs, reference, samples.mask, self.args.loss_normalization)
-        self.means.add("kl", penalty.total.item(), penalty.count.item())
-        return penalty
+            return self.reference_captioner(visual, samples, temperature=self.args.temperature).log_probs
+
+    def _objective(
+        self, log_probs: Tensor, reference: Tensor | None, mask: Tensor, advantage: Tensor, rewards: Tensor
+    ) -> Total:
+        """What the samples and their rewards `[B, K]` teach: advantages, or the order of the rewards."""
+        args = self.args
+        if reference is None or args.objective == "policy_gradient":
+            return policy_gradient(log_probs, mask, advantage, args.loss_normalization)
+        scores = implicit_rewards(
+            log_probs, reference, mask, args.beta, length_normalized=args.loss_normalization == "sequence"
+        )
+        if args.objective == "dico":
+            return dico(scores, rewards, args.dico_temperature)
+        return plackett_luce(*best_first(scores, rewards))
 
     def _note(self, samples: CaptionTokens) -> None:
         lengths = samples.mask.sum(-1).float()

@@ -8,6 +8,7 @@ from rlcap.objectives.advantages import BASELINES
 from rlcap.training.arguments import CaptionerTrainingArguments, require
 
 AGGREGATIONS = ("sum", "group_normalized")
+OBJECTIVES = ("policy_gradient", "plackett_luce", "dico")
 
 
 @dataclass
@@ -34,6 +35,14 @@ class SCSTArguments(CaptionerTrainingArguments):
     )
 
     # > Parameters of the objective
+    objective: str = field(
+        default="policy_gradient",
+        metadata={"help": "policy_gradient, plackett_luce (the samples in the order of their rewards) or dico"},
+    )
+    beta: float = field(default=0.1, metadata={"help": "plackett_luce, dico: scale of log policy - log reference"})
+    dico_temperature: float = field(
+        default=300.0, metadata={"help": "dico: how much the worst losers weigh; 300 suits rewards of PAC-S"}
+    )
     baseline: str = field(default="leave_one_out", metadata={"help": "greedy, leave_one_out, group or beam_mean"})
     scale_rewards: bool = field(default=False, metadata={"help": "divide advantages by the group's std (GRPO)"})
     advantage_clip: float | None = field(default=None, metadata={"help": "clip advantages to plus and minus this"})
@@ -92,6 +101,15 @@ class SCSTArguments(CaptionerTrainingArguments):
             self.baseline,
             "leave_one_out, group or beam_mean with reward_aggregation group_normalized",
         )
+        require(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
+        require(
+            self.objective == "policy_gradient" or self.num_samples >= 2,
+            "num_samples",
+            self.num_samples,
+            f"2 or more with objective {self.objective}",
+        )
+        require(self.beta > 0, "beta", self.beta, "above 0")
+        require(self.dico_temperature > 0, "dico_temperature", self.dico_temperature, "above 0")
         require(self.kl_beta >= 0, "kl_beta", self.kl_beta, "0 or more")
         require(self.xe_weight >= 0, "xe_weight", self.xe_weight, "0 or more")
         if self.advantage_clip is not None:

@@ -249,3 +249,48 @@ def test_rewards_that_look_at_pictures_get_them(tmp_path: Path) -> None:
     trainer = scst_trainer(tiny_encoder_decoder(), picture_dataset(tmp_path, 3), tmp_path / "run", as_reward(looks))
     trainer.train()
     assert seen == [(16, 16)] * (2 * 3 * K)
+
+
+@pytest.mark.parametrize("objective", ["plackett_luce", "dico"])
+def test_objectives_over_the_order_of_rewards(objective: str, tmp_path: Path) -> None:
+    captioner = tiny_encoder_decoder()
+    favour_end(captioner)
+    at_start, by_hand = copy.deepcopy(captioner), copy.deepcopy(captioner)
+    dataset = picture_dataset(tmp_path, 3)
+    reward, recorder = Noted(), Recorder()
+    options = {"objective": objective, "beta": 0.3, "dico_temperature": 2.0}
+    scst_trainer(captioner, dataset, tmp_path / "run", reward, recorder, **options).train()
+
+    call = reward.calls[1]
+    by_hand.load_state_dict(recorder.weights[1])
+    images = {row["image_id"]: open_image(row["image"]) for row in dataset}
+    losses = []
+    for b in range(3):
+        name, own = call["image_id"][b * K], slice(b * K, (b + 1) * K)
+        scores = [
+            0.3
+            * (
+                log_probs_by_hand(by_hand, images[name], ids, TEMPERATURE).sum()
+                - log_probs_by_hand(at_start, images[name], ids, TEMPERATURE).sum().detach()
+            )
+            for ids in call["ids"][own]
+        ]
+        values = [round(value, 6) for value in call["values"][own]]
+        best = max(range(K), key=lambda k: values[k])
+        if objective == "dico":
+            others = [k for k in range(K) if k != best]
+            gamma = torch.tensor([2.0 * (values[best] - values[k]) for k in others]).softmax(-1)
+            margin = scores[best] - sum(g * scores[k] for g, k in zip(gamma, others, strict=True))
+            losses.append(-torch.nn.functional.logsigmoid(margin))
+            continue
+        order = sorted(range(K), key=lambda k: -values[k])
+        ranked = [k for place, k in enumerate(order) if not place or values[k] < values[order[place - 1]]]
+        terms = [scores[k] - torch.stack([scores[j] for j in ranked[i:]]).logsumexp(0) for i, k in enumerate(ranked)]
+        if len(terms) > 1:
+            losses.append(-sum(terms))
+    torch.stack(losses).mean().backward()
+    expected = {name: parameter.grad for name, parameter in by_hand.named_parameters() if parameter.grad is not None}
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert largest > 0
+    for name, gradient in recorder.gradients[1].items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * largest), name
