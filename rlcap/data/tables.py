@@ -49,24 +49,25 @@ def read_tables(source: str, split: str | None, columns: Columns) -> tuple[list[
 
 def _parts(source: str, split: str | None) -> dict[str, Dataset]:
     """Split -> data set; "" where the data set is not split."""
+    files = parquet_files(source)
+    if os.path.exists(source) and not files and not is_saved(source):
+        raise ValueError(f"{source} was not saved by `datasets` and holds no parquet files")
     loaded: Any
     try:
         if is_saved(source):
             loaded = datasets.load_from_disk(source)
-        elif files := parquet_files(source):
+        elif files:
             where = {"data_dir": source} if os.path.isdir(source) else {"data_files": files}
             loaded = datasets.load_dataset("parquet", **where)  # type: ignore[arg-type]
-        elif os.path.exists(source):
-            raise ValueError(f"{source} was not saved by `datasets` and holds no parquet files")
         else:
             name, _, configuration = source.partition(":")
             loaded = datasets.load_dataset(name, configuration or None)
-    except (datasets.exceptions.DatasetsError, ConnectionError, OSError) as error:
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"
+        if os.path.exists(source):
+            raise ValueError(f"{source} cannot be read by `datasets` ({told})") from error
         raise ValueError(
-            f"{source}: there is no such file or folder, and no data set of this name could be had from the hub "
-            f"({type(error).__name__}: {error})"
-            if not os.path.exists(source)
-            else f"{source} cannot be read by `datasets` ({type(error).__name__}: {error})"
+            f"{source}: there is no such file or folder, and no data set of this name could be had from the hub ({told})"
         ) from error
     if not isinstance(loaded, DatasetDict):
         return {"": loaded}

@@ -99,7 +99,7 @@ def test_shards_and_frames(tmp_path: Path) -> None:
     write_shards(tmp_path, [3])
     assert found(tmp_path / "0.tar") == {}
     clips = [{"id": n, "frames": [f"{n}.png", "x.png"], "captions": ["a", f"b {n}"]} for n in range(2)]
-    source = write(tmp_path, {f"{n}.png": encoded(n, "PNG") for n in (0, 1, "x")}, clips)  # type: ignore[arg-type]
+    source = write(tmp_path, {f"{name}.png": encoded(n, "PNG") for n, name in enumerate("01x")}, clips)
     assert found(source) == {}  # a frame may be in two clips
     (tmp_path / "x.png").write_bytes(b"")
     assert found(source) == {
