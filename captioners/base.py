@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from captioners import lora
 from captioners.beam import beam_search
 from captioners.decoders import OWN_DROPOUT, Decoder, TextDecoder
 from captioners.frames import frame_features
@@ -52,6 +53,7 @@ class Captioner(nn.Module, ABC):
         self.max_logit_bytes = LOGIT_BYTES
         self.synchronised = False
         self.prompt: str | None = None
+        self.lora: lora.LoraSettings | None = None
         self._frozen: frozenset[str] = frozenset()
         self._dropout_off = False
         self._dropout_rates: dict[nn.Module, dict[str, float]] = {}
@@ -81,6 +83,10 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def _write(self, directory: Path) -> None:
         """Writes model and connector into an empty directory; tokenizer and image processor are written beside."""
+
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        """The last names of the linear layers that get LoRA, part by part; a part without an entry cannot have it."""
+        return {}
 
     def _decoder(self) -> Decoder:
         return TextDecoder(self._text_model())
@@ -270,7 +276,7 @@ class Captioner(nn.Module, ABC):
         self.train(self.training)
 
     def freeze(self, *parts: str) -> None:
-        """Freezes exactly these parts; the others train, except parameters that the model never uses.
+        """Freezes exactly these parts; the others train, or their LoRA, except parameters that the model never uses.
 
         Raises ValueError on a part that does not exist.
         """
@@ -279,12 +285,25 @@ class Captioner(nn.Module, ABC):
             raise ValueError(f"no part named {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
         unused = self.unused_parameters()
         named = dict(self.named_parameters())
-        idle = {id(named[name]) for name in unused}
+        idle = {id(named[name]) for name in unused} | lora.kept(self)
         self._frozen = frozenset(parts)
         for name, modules in self.parts().items():
             for parameter in _parameters(modules):
                 parameter.requires_grad_(name not in self._frozen and id(parameter) not in idle)
         self.train(self.training)
+
+    def add_lora(self, settings: "lora.LoraSettings") -> None:
+        """Parts from now on train by LoRA alone, which changes nothing that is said yet; see LoraSettings.
+
+        Raises ValueError where a part has no layers for it, and where there is LoRA already.
+        """
+        if self.lora is not None:
+            raise ValueError(
+                "this captioner has LoRA already: begin with an export (best/, final/), where it is merged"
+            )
+        lora.inject(self, settings)
+        self.lora = settings
+        self.freeze(*self._frozen)
 
     def train(self, mode: bool = True) -> "Captioner":
         """Train mode, in which frozen parts and every BatchNorm stay in eval, and everything does with dropout_off."""
@@ -348,16 +367,22 @@ class Captioner(nn.Module, ABC):
 
     # Saving
 
-    def save_pretrained(self, directory: str | os.PathLike) -> None:
-        """Writes everything that `captioners.load` needs, in the plain Hugging Face layout, whole or not at all."""
+    def save_pretrained(self, directory: str | os.PathLike, merge_lora: bool = True) -> None:
+        """Writes everything that `captioners.load` needs, in the plain Hugging Face layout, whole or not at all.
+
+        merge_lora False keeps LoRA in a file of its own, which `captioners.load` reads and transformers does not.
+        """
         target = Path(directory)
         partial = target.with_name(f".{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        with without_progress_bar():
+        with without_progress_bar(), lora.plain(self, merge=merge_lora):
             self._write(partial)
+        if self.lora is not None and not merge_lora:
+            lora.write(self, partial)
         self.codec.tokenizer.save_pretrained(partial)
         target.mkdir(exist_ok=True)
+        (target / lora.LORA_FILE).unlink(missing_ok=True)
         for item in sorted(partial.iterdir()):
             if item.is_dir():
                 shutil.rmtree(target / item.name, ignore_errors=True)

@@ -20,10 +20,11 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, set_seed
 
 import captioners
 from captioners.base import Captioner
+from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens, GenerationSettings
 from rlcap.captioning import caption_all, to_device
 from rlcap.data.collate import VisualCollator
@@ -80,6 +81,9 @@ class CaptionerTrainer(Trainer):
         for key in ("max_caption_length", "eval_max_new_tokens"):
             limit, value = captioner.codec.limit, getattr(args, key)
             require(value <= limit, key, value, f"at most {limit}: this captioner has no more positions for tokens")
+        if args.lora_parts:
+            set_seed(args.seed)  # its matrices are drawn
+            captioner.add_lora(LoraSettings(tuple(args.lora_parts), args.lora_rank, args.lora_alpha, args.lora_dropout))
         captioner.freeze(*args.freeze)
         captioner.dropout_off = args.dropout_off
         self._epoch_end = _EpochEnd()
@@ -342,7 +346,8 @@ class CaptionerTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        self.captioner.save_pretrained(str(output_dir))
+        # LoRA apart: merged and split again, a run would not go on from the same bits.
+        self.captioner.save_pretrained(str(output_dir), merge_lora=False)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._saving_to or super()._get_output_dir(trial))
