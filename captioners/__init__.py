@@ -12,6 +12,7 @@ from captioners.florence2 import Florence2
 from captioners.git import Git
 from captioners.grid_transformer import GridTransformer, GridTransformerConfig
 from captioners.loading import load
+from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Git",
     "GridTransformer",
     "GridTransformerConfig",
+    "LoraSettings",
     "TokenScores",
     "VisualContext",
     "load",

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from captioners import lora
 from captioners.beam import beam_search
 from captioners.decoders import OWN_DROPOUT, Decoder, TextDecoder
 from captioners.frames import frame_features
@@ -51,6 +52,7 @@ class Captioner(nn.Module, ABC):
         self.max_logit_bytes = LOGIT_BYTES
         self.synchronised = False
         self.prompt: str | None = None
+        self.lora: lora.LoraSettings | None = None
         self._frozen: frozenset[str] = frozenset()
         self._dropout_off = False
         self._dropout_rates: dict[nn.Module, dict[str, float]] = {}
@@ -80,6 +82,10 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def _write(self, directory: Path) -> None:
         """Writes model, connector and image processor, and removes what an earlier captioner left there of them."""
+
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        """The last names of the linear layers that get LoRA, part by part; a part without an entry cannot have it."""
+        return {}
 
     def _decoder(self) -> Decoder:
         return TextDecoder(self._text_model())
@@ -269,7 +275,7 @@ class Captioner(nn.Module, ABC):
         self.train(self.training)
 
     def freeze(self, *parts: str) -> None:
-        """Freezes exactly these parts; the others train, except parameters that the model never uses.
+        """Freezes exactly these parts; the others train, or their LoRA, except parameters that the model never uses.
 
         Raises ValueError on a part that does not exist.
         """
@@ -278,12 +284,25 @@ class Captioner(nn.Module, ABC):
             raise ValueError(f"no part named {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
         unused = self.unused_parameters()
         named = dict(self.named_parameters())
-        idle = {id(named[name]) for name in unused}
+        idle = {id(named[name]) for name in unused} | lora.kept(self)
         self._frozen = frozenset(parts)
         for name, modules in self.parts().items():
             for parameter in _parameters(modules):
                 parameter.requires_grad_(name not in self._frozen and id(parameter) not in idle)
         self.train(self.training)
+
+    def add_lora(self, settings: "lora.LoraSettings") -> None:
+        """Parts from now on train by LoRA alone, which changes nothing that is said yet; see LoraSettings.
+
+        Raises ValueError where a part has no layers for it, and where there is LoRA already.
+        """
+        if self.lora is not None:
+            raise ValueError(
+                "this captioner has LoRA already: begin with an export (best/, final/), where it is merged"
+            )
+        lora.inject(self, settings)
+        self.lora = settings
+        self.freeze(*self._frozen)
 
     def train(self, mode: bool = True) -> "Captioner":
         """Train mode, in which frozen parts and every BatchNorm stay in eval, and everything does with dropout_off."""
@@ -347,15 +366,19 @@ class Captioner(nn.Module, ABC):
 
     # Saving
 
-    def save_pretrained(self, directory: str | os.PathLike) -> None:
+    def save_pretrained(self, directory: str | os.PathLike, merge_lora: bool = True) -> None:
         """Writes everything that `captioners.load` needs, in the plain Hugging Face layout; other files there stay.
 
+        merge_lora False keeps LoRA in a file of its own, which `captioners.load` reads and transformers does not.
         A kill leaves a folder half written: trainers write beside and rename (rlcap.training.checkpoints).
         """
         target = Path(directory)
         target.mkdir(parents=True, exist_ok=True)
-        with without_progress_bar():
+        (target / lora.LORA_FILE).unlink(missing_ok=True)
+        with without_progress_bar(), lora.plain(self, merge=merge_lora):
             self._write(target)
+        if self.lora is not None and not merge_lora:
+            lora.write(self, target)
         self.codec.tokenizer.save_pretrained(target)
 
 

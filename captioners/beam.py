@@ -23,7 +23,8 @@ def beam_search(
 ) -> CaptionTokens:
     """The num_return best captions of each picture, best first: K = num_return of num_beams.
 
-    A finished caption's score is its log-probability divided by its length (EOS included) to the power length_penalty.
+    A finished caption's score is its log-probability divided by its length (EOS and forced tokens included) to the
+    power length_penalty.
     A picture is done when its best running beam, divided by the present length to that power, is no better than its
     worst finished one (the heuristic of early_stopping=False). Captions cut at max_new_tokens compete like finished
     ones. Source: transformers/generation/utils.py, `_beam_search`.
@@ -47,6 +48,7 @@ def beam_search(
         candidates = _gathered(running, parents)
         candidates[:, :, length - 1] = tokens
         ends = tokens == special.eos
+        penalty = (length + special.forced) ** generation.length_penalty
         if length == limit:
             ends = torch.ones_like(ends)
 
@@ -54,7 +56,7 @@ def beam_search(
         running = _gathered(candidates, kept)
         steps.follow(parents.gather(1, kept))
 
-        finals = scores / length**generation.length_penalty
+        finals = scores / penalty
         finals = finals + ~improvable * IMPOSSIBLE
         # Only what ends among the first num_beams counts; the rest is there to continue.
         just_ended = ends & (torch.arange(2 * beams, device=device) < beams)
@@ -66,7 +68,7 @@ def beam_search(
         best_lengths = lengths.gather(1, chosen)
 
         worst = torch.where(best_lengths > 0, best_scores.amin(dim=1, keepdim=True), IMPOSSIBLE)
-        attainable = running_scores[:, :1] / length**generation.length_penalty
+        attainable = running_scores[:, :1] / penalty
         improvable = improvable & (attainable > worst).any(dim=1, keepdim=True)
         tokens = tokens.gather(1, kept)
         if all_done(not bool(improvable.any())):

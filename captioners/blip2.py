@@ -30,6 +30,9 @@ class Blip2(WholeModel):
             "decoder": [self.model.language_model],
         }
 
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        return {"vision": ("qkv",), "connector": ("query", "value", "language_projection")}
+
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return self.model.vision_model(pixel_values=pixels).last_hidden_state
 

@@ -15,8 +15,20 @@ from transformers import (
 )
 
 from captioners.decoders import TextDecoder
+from captioners.lora import QUERY_AND_VALUE
 from captioners.text import CaptionCodec
 from captioners.whole_model import WholeModel, special_tokens
+
+LORA_TARGETS = {
+    # GPT-2 has query, key and value in one matrix; in cross-attention the query has its own.
+    "gpt2": ("c_attn", "q_attn"),
+    "bert": ("query", "value"),
+    "roberta": ("query", "value"),
+    "xlm-roberta": ("query", "value"),
+    "bart": ("q_proj", "v_proj"),
+    "mbart": ("q_proj", "v_proj"),
+    "trocr": ("q_proj", "v_proj"),
+}
 
 
 class EncoderDecoder(WholeModel):
@@ -68,6 +80,10 @@ class EncoderDecoder(WholeModel):
             "connector": [*projection, *self._of_clips()],
             "decoder": [self.model.decoder],
         }
+
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        decoder = LORA_TARGETS[self.model.decoder.config.model_type]
+        return {"vision": QUERY_AND_VALUE, "connector": ("enc_to_dec_proj",), "decoder": decoder}
 
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return self.model.encoder(pixel_values=pixels).last_hidden_state

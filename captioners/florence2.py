@@ -43,29 +43,23 @@ class Florence2(WholeModel):
         max_frames: int = 1,
         prompt: str | None = None,
     ):
-        config: Any = model.config
-        text = config.text_config
+        text: Any = model.config.text_config
+        vision: Any = model.config.vision_config
         if text.model_type != "bart":
             raise ValueError(f"the language model is a {text.model_type!r}; Florence-2 is supported with 'bart'")
         tokenizer = processor.tokenizer
         special = special_tokens(model.generation_config, tokenizer, _what_captions_begin_with(tokenizer))
         codec = CaptionCodec(tokenizer, special, TextDecoder(model).limit - len(special.prefix))
-        super().__init__(model, processor, codec, config.vision_config.projection_dim, max_frames)
+        super().__init__(model, processor, codec, vision.projection_dim, max_frames)
         self.prompt = DEFAULT_PROMPT if prompt is None else prompt
-        self.register_buffer("prompt_ids", self._prompt_ids(self.prompt), persistent=False)
+        ids = _prompt_ids(processor, self.prompt)
+        self.register_buffer("prompt_ids", ids[ids != model.config.image_token_id], persistent=False)
 
     @classmethod
     def _assembled(
         cls, model: Florence2ForConditionalGeneration, directory: Path, max_frames: int, prompt: str | None
     ) -> "Florence2":
         return cls(model, AutoProcessor.from_pretrained(directory), max_frames, prompt)
-
-    def _prompt_ids(self, prompt: str) -> Tensor:
-        # What the processor puts behind the picture, whatever the picture is.
-        processor: Any = self.processor
-        blank = Image.new("RGB", (64, 64))
-        ids = processor(images=blank, text=prompt, return_tensors="pt")["input_ids"][0]
-        return ids[ids != self.model.config.image_token_id]
 
     def parts(self) -> dict[str, list[nn.Module]]:
         language, head = self.model.model.language_model, self.model.lm_head
@@ -75,6 +69,9 @@ class Florence2(WholeModel):
             "connector": [self.model.model.multi_modal_projector, *self._of_clips()],
             "decoder": [language] if tied else [language, head],
         }
+
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        return {"vision": ("qkv",), "connector": ("image_projection",), "decoder": ("q_proj", "v_proj")}
 
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return self.model.model.vision_tower(pixels).last_hidden_state.flatten(2).transpose(1, 2)
@@ -93,6 +90,11 @@ class Florence2(WholeModel):
 
     def _text_model(self) -> PreTrainedModel:
         return self.model
+
+
+def _prompt_ids(processor: Florence2Processor, prompt: str) -> Tensor:
+    # With a picture, whatever it shows: only then are <s> and </s> put around the prompt.
+    return processor(images=Image.new("RGB", (64, 64)), text=prompt, return_tensors="pt")["input_ids"][0]
 
 
 def _what_captions_begin_with(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

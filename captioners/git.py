@@ -1,7 +1,7 @@
 """GIT as a captioner: a CLIP tower, and a BERT-like decoder that reads its grid as a prefix."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,10 @@ class Git(WholeModel):
         prompt: str | None = None,
     ):
         prefix = tuple(tokenizer(prompt or "", add_special_tokens=False)["input_ids"])
-        special = special_tokens(model.generation_config, tokenizer, prefix, start="bos_token_id")
+        special = replace(special_tokens(model.generation_config, tokenizer, start="bos_token_id"), prefix=prefix)
         codec = CaptionCodec(tokenizer, special, PrefixDecoder(model).limit(0) - len(prefix))
         ours = 1 if _has_frames(model) else max_frames
-        super().__init__(model, image_processor, codec, cast(Any, model.config).vision_config.hidden_size, ours)
+        super().__init__(model, image_processor, codec, model.git.image_encoder.config.hidden_size, ours)
         self.prompt = prompt
         if _has_frames(model) and max_frames > 1:
             _lengthen(model, max_frames)
@@ -65,6 +65,10 @@ class Git(WholeModel):
             # One list, in which a head tied to the words counts once.
             "decoder": [nn.ModuleList([git.embeddings, git.encoder, self.model.output])],
         }
+
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        # "0" is the linear layer of the projection, which is a sequence.
+        return {"vision": ("q_proj", "v_proj"), "connector": ("0",), "decoder": ("query", "value")}
 
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return self.model.git.image_encoder(pixel_values=pixels).last_hidden_state

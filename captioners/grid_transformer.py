@@ -23,6 +23,7 @@ from transformers import (
 
 from captioners.base import Captioner
 from captioners.frames import TemporalEmbedding, extended
+from captioners.lora import QUERY_AND_VALUE
 from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
 from captioners.tokenizer import train_tokenizer
@@ -141,6 +142,10 @@ class GridTransformer(Captioner):
         if self.temporal is not None:
             connector.append(self.temporal)
         return {"vision": [self.vision], "connector": connector, "decoder": [self.transformer.decoder]}
+
+    def lora_targets(self) -> dict[str, tuple[str, ...]]:
+        connector = ("projection", "query", "value")
+        return {"vision": QUERY_AND_VALUE, "connector": connector, "decoder": ("c_attn", "q_attn")}
 
     def _vision_states(self, pixels: Tensor) -> Tensor:
         return grid(self.vision, pixels)

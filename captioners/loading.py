@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 
+from captioners import lora
 from captioners.base import Captioner
 from captioners.blip import Blip
 from captioners.blip2_opt import Blip2OPT
@@ -40,10 +41,9 @@ def load(
 
     dtype: float32 where None. max_frames: the most frames of a clip; None takes what is stored (1 for picture models),
     a larger number than stored adds frames whose temporal embedding is zero. prompt: the text that conditions every
-    caption, for models that take one; None takes what is stored, or the model's own, "" is none.
+    caption, for models that take one; None takes what is stored, or the model's own, and "" is none.
     Weights are safetensors or, in older checkpoints, `pytorch_model.bin` read as plain tensors; no code of a checkpoint
-    is run.
-    Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
+    is run. Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
     """
     directory = Path(path_or_hub_id)
     if not directory.is_dir():
@@ -64,9 +64,11 @@ def load(
         raise ValueError(f"prompt is {prompt!r}, but {path_or_hub_id} is a {model_type!r} model, which takes none")
     options = {"prompt": prompt} if adapter.takes_prompt else {}
     try:
-        return adapter.from_pretrained(directory, dtype or torch.float32, max_frames, **options)
+        captioner = adapter.from_pretrained(directory, dtype or torch.float32, max_frames, **options)
     except OSError as error:
         raise ValueError(f"{path_or_hub_id} could not be loaded: {error}") from error
+    lora.read(captioner, directory)
+    return captioner
 
 
 def _model_type(config: dict[str, Any]) -> str | None:

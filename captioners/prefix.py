@@ -65,6 +65,13 @@ _OPT = PrefixFamily(
 )
 PREFIX_FAMILIES = {"git": _GIT, "opt": _OPT}
 PACKED_TOKENS = 2048
+"""Above this many tokens in a picture's captions together, "auto" gives each caption its own row.
+
+Rows run the prefix once a caption. Measured forward and backward on one core, GIT of d 256 and 3 layers, over 197
+positions: rows take 3.2 times as long as packed at 5 x 20 tokens, 2.3 at 5 x 60, 1.6 at 8 x 100; over 32 positions 1.8
+at 5 x 20. A prefix kept in a cache with gradient, its captions in rows, takes 0.7, 0.9 and 1.4 times as long as packed
+over 197 positions, but layers could not be computed again in backward.
+"""
 
 
 class PrefixDecoder:

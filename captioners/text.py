@@ -16,13 +16,15 @@ logger = logging.getLogger(__name__)
 class SpecialTokens:
     """The ids that begin, end and pad a caption; EOS and pad may be the same id.
 
-    prefix: tokens that are fed between start and every caption and never scored, such as a prompt.
+    prefix: tokens that are fed between start and every caption and never scored, such as a prompt. forced: how many of
+    them `generate` of transformers forces rather than is given, and so counts in the length of a beam.
     """
 
     start: int
     eos: int
     pad: int
     prefix: tuple[int, ...] = ()
+    forced: int = 0
 
 
 @dataclass

@@ -134,10 +134,12 @@ def read_with_prompt(encoder: PreTrainedModel, words: nn.Module, prompt_ids: Ten
 def special_tokens(
     generation: GenerationConfig,
     tokenizer: PreTrainedTokenizerBase,
-    prefix: tuple[int, ...] = (),
+    forced: tuple[int, ...] = (),
     start: str = "decoder_start_token_id",
 ) -> SpecialTokens:
     """The start (by its key), EOS and pad ids of a generation configuration; EOS and pad may be the tokenizer's.
+
+    forced: what `generate` forces behind the start token.
 
     Raises ValueError where there is no start token or no EOS.
     """
@@ -152,7 +154,7 @@ def special_tokens(
             raise ValueError(
                 f"the model says no {name}: set it in its generation_config.json, as `generate` needs it too"
             )
-    return SpecialTokens(first, eos, pad, prefix)
+    return SpecialTokens(first, eos, pad, forced, len(forced))
 
 
 def _stored_prompt(directory: Path) -> str | None:

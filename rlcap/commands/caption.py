@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     from rlcap.tracking.run_directory import write_json
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    captioner = captioners.load(arguments.captioner).to(device)
+    captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(device)
     dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
     store = None if arguments.features is None else FeatureStore(arguments.features)
     if store is not None:
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-folder", metavar="DIR", help="with --data: where its pictures are")
     parser.add_argument("--features", metavar="DIR", help="with --data: features written by `rlcap features`")
     parser.add_argument("--captioner", required=True, metavar="DIR|ID", help="the captioner: a directory or hub id")
+    parser.add_argument("--prompt", help="text that conditions every caption; default: the captioner's own")
     parser.add_argument("--output", metavar="OUT.json", help="default: printed, one a line")
     parser.add_argument("--num-beams", type=int, default=3, help="1: greedy (default 3)")
     parser.add_argument("--max-new-tokens", type=int, default=20, help="most tokens a caption (default 20)")

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
+from captioners.lora import LoraSettings
 from rlcap.data.captions import UNIFORM
 from rlcap.data.columns import Columns
 from rlcap.data.video import CHOICES as FRAME_CHOICES
@@ -115,6 +116,12 @@ class CaptionerArguments:
     """Which captioner is trained: one that exists, or a new grid transformer on a vision model."""
 
     captioner: str | None = field(default=None, metadata={"help": "directory or Hugging Face id of a captioner"})
+    prompt: str | None = field(
+        default=None,
+        metadata={
+            "help": "text that conditions every caption (BLIP, BLIP-2, Florence-2); default: the captioner's own"
+        },
+    )
     vision: str | None = field(
         default=None, metadata={"help": "directory or id of a vision model: a new grid transformer is made on it"}
     )
@@ -144,6 +151,12 @@ class CaptionerArguments:
             (self.captioner, self.vision),
             "one of the two: a captioner to train on, or a vision model to make a new one for",
         )
+        require(
+            self.prompt is None or self.captioner is not None,
+            "prompt",
+            self.prompt,
+            "nothing: a new captioner takes none",
+        )
         for key in ("d_model", "encoder_layers", "decoder_layers", "heads", "ffn", "vocab_size", "max_frames"):
             require(getattr(self, key) > 0, key, getattr(self, key), "1 or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
@@ -161,6 +174,14 @@ class CaptionerTrainingArguments(TrainingArguments):
     connector_learning_rate: float | None = field(default=None, metadata={"help": "default: learning_rate"})
     decoder_learning_rate: float | None = field(default=None, metadata={"help": "default: learning_rate"})
     dropout_off: bool = field(default=False, metadata={"help": "train without dropout"})
+
+    # > Parameters of LoRA, merged in `best/` and `final/`
+    lora_parts: list[str] = field(
+        default_factory=list, metadata={"help": "parts that train by LoRA alone: vision, connector, decoder"}
+    )
+    lora_rank: int = field(default=LoraSettings.rank, metadata={"help": "rank of LoRA's matrices"})
+    lora_alpha: float = field(default=LoraSettings.alpha, metadata={"help": "LoRA is scaled by alpha / rank"})
+    lora_dropout: float = field(default=LoraSettings.dropout, metadata={"help": "dropout before LoRA's matrices"})
 
     # > Parameters that control the captions
     captions_per_image: int | None = field(
@@ -202,6 +223,12 @@ class CaptionerTrainingArguments(TrainingArguments):
         for part in self.freeze:
             require(part in PARTS, "freeze", part, f"among {', '.join(PARTS)}")
         require(set(self.freeze) != set(PARTS), "freeze", self.freeze, "such that something trains")
+        for part in self.lora_parts:
+            require(part in PARTS, "lora_parts", part, f"among {', '.join(PARTS)}")
+            require(part not in self.freeze, "lora_parts", part, "a part that is not in freeze")
+        require(self.lora_rank > 0, "lora_rank", self.lora_rank, "1 or more")
+        require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "above 0")
+        require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "0 or more and below 1")
         for key in ("eval_num_beams", "eval_max_new_tokens", "max_caption_length", "save_total_limit"):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "1 or more")

@@ -20,11 +20,12 @@ from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 import captioners
 from captioners.base import Captioner
+from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens, GenerationSettings
 from rlcap.captioning import caption_all, to_device
 from rlcap.data.collate import VisualCollator
@@ -89,6 +90,9 @@ class CaptionerTrainer(HubTrainer):
             require(value <= limit, key, value, f"at most {limit}: this captioner has no more positions for tokens")
         streamed = isinstance(train_dataset, CaptionStream)
         require(not streamed or args.max_steps > 0, "max_steps", args.max_steps, "set: a stream of shards has no end")
+        if args.lora_parts:
+            set_seed(args.seed)  # its matrices are drawn
+            captioner.add_lora(LoraSettings(tuple(args.lora_parts), args.lora_rank, args.lora_alpha, args.lora_dropout))
         captioner.freeze(*args.freeze)
         captioner.dropout_off = args.dropout_off
         self._epoch_end = _EpochEnd()
@@ -431,7 +435,8 @@ class CaptionerTrainer(HubTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:  # transformers calls this on all ranks
-            self.captioner.save_pretrained(str(output_dir))
+            # LoRA apart: merged and split again, a run would not go on from the same bits.
+            self.captioner.save_pretrained(str(output_dir), merge_lora=False)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._saving_to or super()._get_output_dir(trial))

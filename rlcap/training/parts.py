@@ -37,6 +37,8 @@ def parts_table(captioner: Captioner, args: CaptionerTrainingArguments) -> str:
         parameters = {id(p): p for module in captioner.parts()[part] for p in module.parameters()}.values()
         training = sum(p.numel() for p in parameters if p.requires_grad)
         rate = f"{args.part_learning_rate(part):g}" if training else "frozen"
+        if captioner.lora is not None and part in captioner.lora.parts:
+            rate += f" (LoRA of rank {captioner.lora.rank})"
         lines.append(f"{part:<10} {sum(p.numel() for p in parameters):>12,} {training:>12,}  {rate}")
     unused = sorted(captioner.unused_parameters())
     if unused:

@@ -106,7 +106,9 @@ def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset | Capt
     """The captioner the recipe names, or a new grid transformer on its vision model, initialised from the seed."""
     if arguments.captioner is not None:
         return captioners.load(
-            arguments.captioner, max_frames=arguments.max_frames if arguments.max_frames > 1 else None
+            arguments.captioner,
+            max_frames=arguments.max_frames if arguments.max_frames > 1 else None,
+            prompt=arguments.prompt,
         )
     set_seed(seed)
     sizes = {f.name: getattr(arguments, f.name) for f in fields(GridTransformerConfig) if hasattr(arguments, f.name)}
@@ -151,7 +153,8 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     Raises ValueError where the folder holds a run with other settings.
     """
     args, run_dir = trainer.args, trainer.run_dir
-    settings = {**described, **settings_of(args)}
+    # The prompt that is used, which may be the captioner's own.
+    settings = {**described, **settings_of(args), "prompt": trainer.captioner.prompt}
     if trainer.is_world_process_zero():
         _refuse_another_run(run_dir, settings)
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)

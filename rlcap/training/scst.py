@@ -147,7 +147,7 @@ class SCSTTrainer(CaptionerTrainer):
                 generator = self.generator_here("sample", captioner.device)
                 samples = captioner.sample(context, self.args.num_samples, self.generation, generator)
             greedy = captioner.greedy(context, self.generation) if self.args.baseline == "greedy" else None
-        finished = {"vision", "connector"} <= frozen
+        finished = set(captioner.context_parts) <= frozen
         policy = context if finished or encoded_once else visual
         return Sampled(samples, greedy, context, policy, context if finished else visual)
 
@@ -180,12 +180,13 @@ class SCSTTrainer(CaptionerTrainer):
 
 
 def _frozen_copy(captioner: Captioner) -> Captioner:
-    """The captioner as it is now, in eval mode; parts that never train are shared, not copied."""
+    """The captioner as it is now, in eval mode; what never trains is shared, not copied."""
     shared = {
         id(module): module
         for part, modules in captioner.parts().items()
         if part in captioner.frozen
         for module in modules
     }
-    reference = copy.deepcopy(captioner, memo=shared)
+    kept = {id(parameter): parameter for parameter in captioner.parameters() if not parameter.requires_grad}
+    reference = copy.deepcopy(captioner, memo=shared | kept)
     return reference.requires_grad_(False).eval()

@@ -3,39 +3,78 @@
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers.modeling_outputs import BaseModelOutput
 
-from captioners import Blip2OPT, Captioner, CaptionTokens, EncoderDecoder, GridTransformer
+from captioners import (
+    Blip,
+    Blip2OPT,
+    Blip2T5,
+    Captioner,
+    CaptionTokens,
+    EncoderDecoder,
+    Florence2,
+    Git,
+    GridTransformer,
+)
 
 
 def inner_generate(captioner: Captioner, visual: dict[str, torch.Tensor], **options: Any) -> Any:
-    """`generate` of the model inside on the same pictures; sequences are start token and caption, [rows, 1 + L]."""
+    """`generate` of the model inside on the same pictures, from encoder outputs where it takes them.
+
+    max_new_tokens is that of the captions: what is forced comes on top.
+    """
+    options["max_new_tokens"] += captioner.codec.special.forced
     options |= {"return_dict_in_generate": True, "output_scores": True}
     with torch.no_grad():
         if isinstance(captioner, EncoderDecoder):
             # VisionEncoderDecoderModel projects given encoder outputs itself.
-            states = BaseModelOutput(last_hidden_state=captioner.features(visual)[:, 0])
-            return captioner.model.generate(encoder_outputs=states, **options)
+            encoded = BaseModelOutput(last_hidden_state=captioner.features(visual)[:, 0])
+            return captioner.model.generate(encoder_outputs=encoded, **options)
         if isinstance(captioner, GridTransformer):
-            states = BaseModelOutput(last_hidden_state=captioner.encode(visual).states)
-            return captioner.transformer.generate(encoder_outputs=states, **options)
-        output = captioner.model.generate(pixel_values=visual["pixel_values"], **options)
-        if isinstance(captioner, Blip2OPT):
-            # A placeholder for each query stands before the start token.
-            output.sequences = output.sequences[:, captioner.model.config.num_query_tokens :]
-        return output
+            encoded = BaseModelOutput(last_hidden_state=captioner.encode(visual).states)
+            return captioner.transformer.generate(encoder_outputs=encoded, **options)
+        if isinstance(captioner, Git | Blip2OPT):
+            return _generated_behind_a_prefix(captioner, visual, options)
+        assert isinstance(captioner, Blip | Blip2T5 | Florence2)
+        return captioner.model.generate(**visual, **prompt_inputs(captioner, len(visual["pixel_values"])), **options)
+
+
+def _generated_behind_a_prefix(captioner: Git | Blip2OPT, visual: dict[str, torch.Tensor], options: Any) -> Any:
+    # A placeholder for each query of BLIP-2 stands before the start token; GIT has none.
+    config, special = captioner.model.config, captioner.codec.special
+    places = [config.image_token_index] * config.num_query_tokens if isinstance(captioner, Blip2OPT) else []
+    ids = torch.tensor([*places, special.start, *special.prefix]).expand(len(visual["pixel_values"]), -1)
+    output = captioner.model.generate(**visual, input_ids=ids, **options)
+    output.sequences = output.sequences[:, len(places) :]
+    return output
+
+
+def prompt_inputs(captioner: Blip | Blip2T5 | Florence2, number: int) -> dict[str, torch.Tensor]:
+    """What the model's own processor makes of the prompt, beside the pixels of `number` pictures."""
+    if captioner.prompt is None:
+        return {}
+    inputs = captioner.processor(
+        images=[Image.new("RGB", (32, 32))] * number, text=[captioner.prompt] * number, return_tensors="pt"
+    )
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
 
 
 def transition_scores(captioner: Captioner, output: Any) -> torch.Tensor:
-    """Log-probabilities [rows, L] that generate reports for the tokens it chose."""
-    model = captioner.transformer if isinstance(captioner, GridTransformer) else captioner.model
-    return model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
+    """Log-probabilities [rows, L] that generate reports for the tokens it chose, those of a prefix left out."""
+    if isinstance(captioner, EncoderDecoder | Florence2):
+        model = captioner.model
+    else:
+        model = captioner.transformer if isinstance(captioner, GridTransformer) else captioner._text_model()
+    scores = model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
+    return scores[:, scores.shape[1] + 1 + len(captioner.codec.special.prefix) - output.sequences.shape[1] :]
 
 
 def as_captions(captioner: Captioner, sequences: torch.Tensor, per_picture: int) -> CaptionTokens:
-    """generate's sequences [B·K, 1 + L], start token first, as CaptionTokens [B, K, L]."""
+    """generate's sequences [B·K, start + prefix + L] as CaptionTokens [B, K, L]."""
     eos = captioner.codec.special.eos
-    ids = sequences[:, 1:].view(-1, per_picture, sequences.shape[1] - 1)
+    begun = 1 + len(captioner.codec.special.prefix)
+    ids = sequences[:, begun:].view(-1, per_picture, sequences.shape[1] - begun)
     ends = (ids == eos).cumsum(-1)
     mask = (ends == 0) | ((ends == 1) & (ids == eos))
     finished = (ids == eos).any(-1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from inner import as_captions, inner_generate
-from tiny import CAPTIONERS, favour_end, pictures, tiny_encoder_decoder
+from tiny import CAPTIONERS, favour_end, lay_out, pictures, tiny_encoder_decoder
 
 from captioners import GenerationSettings
 
@@ -11,7 +11,7 @@ from captioners import GenerationSettings
 @pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
 def test_beam_search_equals_generate(build, num_beams: int, length_penalty: float, layout: str) -> None:
     captioner = build()
-    captioner.layout = layout
+    lay_out(captioner, layout)
     favour_end(captioner)
     visual = captioner.preprocess(pictures(8))
     settings = GenerationSettings(max_new_tokens=9, num_beams=num_beams, length_penalty=length_penalty)

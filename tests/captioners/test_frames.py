@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import CAPTIONERS, CAPTIONS, pictures
+from tiny import CAPTIONERS, CAPTIONS, pictures, vision_rows
 from torch import Tensor
 
 from captioners import GenerationSettings
@@ -25,7 +25,9 @@ def log_probs(captioner, visuals) -> Tensor:
 def test_frame_order_matters_once_the_temporal_embedding_moves(build) -> None:
     captioner = build(max_frames=4)
     backwards = [clip[::-1] for clip in CLIPS]
-    assert torch.allclose(log_probs(captioner, CLIPS), log_probs(captioner, backwards), atol=1e-4)
+    # OPT counts the positions of its prefix, so to it frames have an order from the start.
+    if captioner._text_model().config.model_type != "opt":
+        assert torch.allclose(log_probs(captioner, CLIPS), log_probs(captioner, backwards), atol=1e-4)
     moved(captioner)
     assert (log_probs(captioner, CLIPS) - log_probs(captioner, backwards)).abs().max() > 1e-2
 
@@ -33,19 +35,15 @@ def test_frame_order_matters_once_the_temporal_embedding_moves(build) -> None:
 @BUILDERS
 def test_every_frame_is_seen_once(build) -> None:
     captioner = build(max_frames=4)
-    rows = []
-    (tower,) = captioner.parts()["vision"]
-    tower.register_forward_pre_hook(
-        lambda module, args, kwargs: rows.append(len(kwargs["pixel_values"])), with_kwargs=True
-    )
+    rows = vision_rows(captioner)
     visual = captioner.preprocess([CLIPS[0], CLIPS[1][:1]])
     context = captioner.encode(visual)
     captioner.sample(context, 3, GenerationSettings(max_new_tokens=3))
     assert rows == [5]
-    grid = captioner.features(visual).shape[2]
-    assert context.states.shape[:2] == (2, 4 * grid)
     assert context.mask is not None
-    assert context.mask.sum(1).tolist() == [4 * grid, grid]
+    a_frame = captioner.encode(captioner.preprocess(pictures(1))).states.shape[1]
+    assert context.states.shape[:2] == context.mask.shape == (2, 4 * a_frame)
+    assert context.mask.sum(1).tolist() == [4 * a_frame, a_frame]
 
 
 @BUILDERS

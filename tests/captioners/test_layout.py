@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import CAPTIONERS, CAPTIONS, favour_end, pictures, tiny_encoder_decoder, tiny_grid_transformer
+from tiny import CAPTIONERS, CAPTIONS, favour_end, lay_out, pictures, tiny_encoder_decoder, tiny_grid_transformer
 
 from captioners import CaptionTokens, GenerationSettings, VisualContext
 from captioners.decoders import TextDecoder
@@ -89,7 +89,7 @@ def test_a_caption_that_follows_another_continues_it(layout) -> None:
 @pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
 def test_padding_changes_nothing_scores_zero_and_takes_no_gradient(build, layout: str) -> None:
     captioner = build()
-    captioner.layout = layout
+    lay_out(captioner, layout)
     visual = captioner.preprocess(pictures(3))
     captions = captioner.tokenize(RAGGED)
     scores = captioner(visual, captions)

@@ -94,22 +94,22 @@ def test_plain_transformers_loads_both_halves_of_a_grid_transformer(vision: str,
     assert ids.equal(ours.sequences)
 
 
-def test_frames_can_be_added_on_loading(tmp_path) -> None:
-    for build in (tiny_encoder_decoder, tiny_grid_transformer):
-        captioner = build()
-        captioner.save_pretrained(tmp_path / build.__name__)
-        clips = captioners.load(tmp_path / build.__name__, max_frames=3)
-        captions = captioner.tokenize(GROUPS)
-        visual = captioner.preprocess(pictures(2))
-        assert clips(visual, captions).log_probs.equal(captioner(visual, captions).log_probs)
-        assert clips.temporal.weight.shape[0] == 3
-        torch.nn.init.normal_(clips.temporal.weight)
-        clips.save_pretrained(tmp_path / build.__name__)
-        longer = captioners.load(tmp_path / build.__name__, max_frames=5)
-        assert longer.temporal.weight[:3].equal(clips.temporal.weight)
-        assert not longer.temporal.weight[3:].any()
-        with pytest.raises(ValueError, match="max_frames is 2"):
-            captioners.load(tmp_path / build.__name__, max_frames=2)
+@pytest.mark.parametrize("name", ["vit-gpt2", "grid-resnet", "blip", "florence2", "blip2-t5"])
+def test_frames_can_be_added_on_loading(name: str, tmp_path) -> None:
+    captioner = CAPTIONERS[name]()
+    captioner.save_pretrained(tmp_path)
+    clips = captioners.load(tmp_path, max_frames=3)
+    captions = captioner.tokenize(GROUPS)
+    visual = captioner.preprocess(pictures(2))
+    assert clips(visual, captions).log_probs.equal(captioner(visual, captions).log_probs)
+    assert clips.temporal.weight.shape[0] == 3
+    torch.nn.init.normal_(clips.temporal.weight)
+    clips.save_pretrained(tmp_path)
+    longer = captioners.load(tmp_path, max_frames=5)
+    assert longer.temporal.weight[:3].equal(clips.temporal.weight)
+    assert not longer.temporal.weight[3:].any()
+    with pytest.raises(ValueError, match="max_frames is 2"):
+        captioners.load(tmp_path, max_frames=2)
 
 
 def test_dtype_is_float32_unless_asked(tmp_path) -> None:
@@ -123,9 +123,10 @@ def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch) -> None:
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         captioners.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(
-        ValueError, match="'bert' model; supported captioners are grid_transformer, vision-encoder-decod"
-    ):
+    with pytest.raises(ValueError, match="'bert' model; supported captioners are blip, blip-2 with t5, florence2, gri"):
+        captioners.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip-2", "text_config": {"model_type": "bloom"}}))
+    with pytest.raises(ValueError, match="'blip-2 with bloom' model; supported captioners are blip, blip-2 with t5"):
         captioners.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):

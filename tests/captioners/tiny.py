@@ -4,20 +4,30 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BartConfig,
     BertConfig,
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipProcessor,
+    CLIPImageProcessor,
+    Florence2Config,
+    Florence2ForConditionalGeneration,
+    Florence2Processor,
     GitConfig,
     GitForCausalLM,
     GPT2Config,
     OPTConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     ResNetConfig,
     ResNetModel,
     RobertaConfig,
@@ -29,7 +39,17 @@ from transformers import (
     ViTModel,
 )
 
-from captioners import Blip2OPT, Captioner, EncoderDecoder, Git, GridTransformer, GridTransformerConfig
+from captioners import (
+    Blip,
+    Blip2OPT,
+    Blip2T5,
+    Captioner,
+    EncoderDecoder,
+    Florence2,
+    Git,
+    GridTransformer,
+    GridTransformerConfig,
+)
 from captioners.tokenizer import train_tokenizer
 
 CAPTIONS = [
@@ -150,6 +170,137 @@ def tiny_grid_transformer(
     return captioner
 
 
+def _hub_tokenizer(begins: str = "<bos>") -> PreTrainedTokenizerFast:
+    """A tokenizer as published checkpoints have them: it puts `begins` and <eos> around a text, and knows <image>."""
+    words = train_tokenizer(CAPTIONS, VOCAB - 1).backend_tokenizer
+    ids = {name: words.token_to_id(name) for name in ("<bos>", "<eos>")}
+    words.post_processor = TemplateProcessing(single=f"{begins} $A <eos>".strip(), special_tokens=list(ids.items()))
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, extra_special_tokens={"image_token": "<image>"}, **names)
+
+
+SIZES = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+PICTURES = {"image_size": SIDE, "patch_size": 8, "initializer_range": 0.3}
+
+
+def tiny_blip(*, max_frames: int = 1, prompt: str | None = None, dropout: float = 0.1, seed: int = 0) -> Blip:
+    """A ViT of 5 positions under a BERT of two layers; at most 26 tokens, those of the prompt among them."""
+    torch.manual_seed(seed)
+    tokenizer = _hub_tokenizer()
+    text = {
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        **{**SIZES, "num_hidden_layers": 2},
+        "max_position_embeddings": 26,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "initializer_range": 0.3,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "sep_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = BlipConfig(text_config=text, vision_config={"hidden_size": 24, **SIZES, **PICTURES}, initializer_range=0.3)
+    model = BlipForConditionalGeneration(config)
+    return Blip(model, BlipProcessor(_processor(), tokenizer), max_frames, prompt).eval()
+
+
+def tiny_florence2(*, max_frames: int = 1, prompt: str | None = None, dropout: float = 0.1, seed: int = 0) -> Florence2:
+    """A DaViT of 2 x 2 positions, which the projector makes 5, and a BART of 1 + 2 layers; at most 39 tokens."""
+    torch.manual_seed(seed)
+    tokenizer = _hub_tokenizer()
+    vision = {
+        "depths": [1, 1],
+        "patch_size": [3, 3],
+        "patch_stride": [4, 2],
+        "patch_padding": [1, 1],
+        "patch_prenorm": [False, True],
+        "embed_dim": [8, 16],
+        "num_heads": [2, 2],
+        "num_groups": [2, 2],
+        "window_size": 2,
+        "projection_dim": 32,
+        "max_temporal_embeddings": 2,
+        "max_position_embeddings": 2,
+        "initializer_range": 0.3,
+        "drop_path_rate": dropout,
+    }
+    text = {
+        "model_type": "bart",
+        "vocab_size": VOCAB,
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 40,
+        "dropout": dropout,
+        "init_std": 0.3,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "decoder_start_token_id": tokenizer.eos_token_id,
+        "forced_eos_token_id": None,
+    }
+    config = Florence2Config(text_config=text, vision_config=vision, image_token_id=tokenizer.image_token_id)
+    model = Florence2ForConditionalGeneration(config)
+    model.generation_config.decoder_start_token_id = tokenizer.eos_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.forced_bos_token_id = tokenizer.bos_token_id
+    pictures = CLIPImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
+    pictures.image_seq_length = 5
+    return Florence2(model, Florence2Processor(pictures, tokenizer), max_frames, prompt).eval()
+
+
+def tiny_blip2_t5(
+    *, max_frames: int = 1, prompt: str | None = None, dropout: float = 0.1, flan: bool = True, seed: int = 0
+) -> Blip2T5:
+    """A ViT of 5 positions, a Q-Former of 3 queries, and a T5 of 2 + 2 layers, of the kind of Flan or of the first."""
+    torch.manual_seed(seed)
+    tokenizer = _hub_tokenizer("")
+    queries = {
+        "hidden_size": 24,
+        **SIZES,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "initializer_range": 0.3,
+    }
+    text = {
+        "model_type": "t5",
+        "vocab_size": VOCAB,
+        "d_model": 32,
+        "d_kv": 16,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_heads": 2,
+        "dropout_rate": dropout,
+        "feed_forward_proj": "gated-gelu" if flan else "relu",
+        "tie_word_embeddings": not flan,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
+    vision = {"hidden_size": 24, **SIZES, **PICTURES}
+    config = Blip2Config(
+        vision_config=vision,
+        qformer_config=queries,
+        text_config=text,
+        num_query_tokens=3,
+        image_token_index=tokenizer.image_token_id,
+    )
+    model = Blip2ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.query_tokens)
+    with torch.no_grad():
+        for parameter in model.language_model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, 0.25)
+    return Blip2T5(model, Blip2Processor(_processor(), tokenizer, num_query_tokens=3), max_frames, prompt).eval()
+
+
 def tiny_git(
     *,
     max_frames: int = 1,
@@ -229,31 +380,70 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     }
 
 
-def first_layer(captioner: Captioner) -> torch.nn.Module:
-    """A module inside the decoder's first layer, run once whenever the layer is."""
-    model = captioner._text_model()
-    return {
-        "gpt2": lambda: model.transformer.h[0].mlp,
-        "bert": lambda: model.bert.encoder.layer[0].intermediate,
-        "git": lambda: model.git.encoder.layer[0].intermediate,
-        "opt": lambda: model.model.decoder.layers[0].fc1,
-    }[model.config.model_type]()
-
-
 def favour_end(captioner: Captioner, amount: float = 4.0) -> None:
     """Flattens the distribution and raises the logit of EOS by about `amount`, so that random captions do end."""
     model = captioner._text_model()
     eos = captioner.codec.special.eos
-    last_norm = {
-        "gpt2": lambda: model.transformer.ln_f,
-        "bert": lambda: model.cls.predictions.transform.LayerNorm,
-        "git": lambda: model.git.encoder.layer[-1].output.LayerNorm,
-        "opt": lambda: model.model.decoder.final_layer_norm,
-    }[model.config.model_type]()
-    direction = model.get_output_embeddings().weight[eos]
+    weight = model.get_output_embeddings().weight
+    kind = model.config.model_type
+    if kind == "gpt2":
+        last_norm = model.transformer.ln_f
+    elif kind == "florence2":
+        last_norm = model.model.language_model.decoder.layers[-1].final_layer_norm
+    elif kind == "t5":
+        last_norm = model.decoder.final_layer_norm
+    elif kind == "git":
+        last_norm = model.git.encoder.layer[-1].output.LayerNorm
+    elif kind == "opt":
+        last_norm = model.model.decoder.final_layer_norm
+    else:
+        last_norm = model.cls.predictions.transform.LayerNorm
     with torch.no_grad():
         last_norm.weight *= 0.4
-        last_norm.bias += amount * direction / direction.dot(direction)
+        if kind == "t5":
+            # Its norm has no bias: the row of EOS turns to what the states have in common instead.
+            states = []
+            hook = last_norm.register_forward_hook(lambda module, args, output: states.append(output))
+            captioner(captioner.preprocess(pictures(4)), captioner.tokenize([CAPTIONS] * 4))
+            hook.remove()
+            mean = states[-1].flatten(0, -2).mean(0)
+            weight[eos] = amount * mean / mean.dot(mean)
+        else:
+            last_norm.bias += amount * weight[eos] / weight[eos].dot(weight[eos])
+
+
+def lay_out(captioner: Captioner, layout: str) -> None:
+    """Sets the layout, or skips the test where the decoder takes no position ids and so does not pack."""
+    if layout == "packed" and captioner._text_model().config.model_type in ("florence2", "t5"):
+        pytest.skip("this decoder goes in rows alone")
+    captioner.layout = layout
+
+
+def in_first_decoder_layer(captioner: Captioner) -> torch.nn.Module:
+    """A module inside the text decoder's first layer, run once whenever the layer is."""
+    model = captioner._text_model()
+    kind = model.config.model_type
+    if kind == "gpt2":
+        return model.transformer.h[0].mlp
+    if kind == "florence2":
+        return model.model.language_model.decoder.layers[0].fc1
+    if kind == "t5":
+        return model.decoder.block[0].layer[-1]
+    if kind == "git":
+        return model.git.encoder.layer[0].intermediate
+    if kind == "opt":
+        return model.model.decoder.layers[0].fc1
+    return model.bert.encoder.layer[0].intermediate
+
+
+def vision_rows(captioner: Captioner) -> list[int]:
+    """How many pictures each run of the vision tower sees from now on."""
+    rows: list[int] = []
+    (tower,) = captioner.parts()["vision"]
+    tower.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
+    )
+    return rows
 
 
 CAPTIONERS = {
@@ -261,6 +451,11 @@ CAPTIONERS = {
     "vit-bert": lambda **options: tiny_encoder_decoder("bert", **options),
     "grid-resnet": lambda **options: tiny_grid_transformer("resnet", **options),
     "grid-vit": lambda **options: tiny_grid_transformer("vit", **options),
+    "blip": tiny_blip,
+    "blip-prompt": lambda **options: tiny_blip(prompt="a dog", **options),
+    "florence2": tiny_florence2,
+    "blip2-t5": tiny_blip2_t5,
     "git": tiny_git,
     "blip2-opt": tiny_blip2_opt,
+    "blip2-opt-prompt": lambda **options: tiny_blip2_opt(prompt="a dog", **options),
 }

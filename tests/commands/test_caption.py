@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import pictures, tiny_encoder_decoder, tiny_grid_transformer
+from tiny import pictures, tiny_blip, tiny_encoder_decoder, tiny_grid_transformer
 
 from captioners import GenerationSettings
 from rlcap.cli import main
@@ -129,3 +129,15 @@ def test_captions_are_printed_without_an_output(folder: Path, capsys: pytest.Cap
     main(["caption", "--images", picture, "--captioner", str(folder / "captioner"), "--max-new-tokens", "9", "--quiet"])
     expected = run(folder, "--images", picture)["0.png"]
     assert f"0.png\t{expected}\n" in capsys.readouterr().out
+
+
+def test_a_prompt_conditions_the_captions(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_blip().save_pretrained(tmp_path / "captioner")
+    (tmp_path / "0.png").write_bytes((folder / "pictures" / "0.png").read_bytes())
+    picture = ["--images", tmp_path / "0.png", "--num-beams", 1]
+    expected = said(tiny_blip(prompt="the blue ball"), pictures(1), num_beams=1)
+    assert run(tmp_path, *picture, "--prompt", "the blue ball")["0.png"] == expected[0]
+    assert run(tmp_path, *picture)["0.png"] != expected[0]
+    with pytest.raises(SystemExit):
+        run(folder, "--images", tmp_path / "0.png", "--prompt", "the blue ball")
+    assert "prompt is 'the blue ball', but" in capsys.readouterr().err

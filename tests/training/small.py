@@ -13,7 +13,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from captioners import Captioner, EncoderDecoder
+from captioners import EncoderDecoder
 from captioners.tokenizer import train_tokenizer
 
 
@@ -68,13 +68,3 @@ class Recorder(TrainerCallback):
 
     def on_pre_optimizer_step(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
         self.gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
-
-
-def vision_rows(captioner: Captioner) -> list[int]:
-    """How many pictures each run of the vision tower sees from now on."""
-    rows: list[int] = []
-    (tower,) = captioner.parts()["vision"]
-    tower.register_forward_pre_hook(
-        lambda module, args, kwargs: rows.append(len(kwargs["pixel_values"])), with_kwargs=True
-    )
-    return rows

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from small import Recorder, picture_dataset, vision_rows
+from small import Recorder, picture_dataset
 from test_scst import Noted, scst_trainer
-from tiny import CAPTIONERS, tiny_encoder_decoder, tiny_grid_transformer
+from tiny import CAPTIONERS, tiny_encoder_decoder, tiny_grid_transformer, vision_rows
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captioners import EncoderDecoder

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from small import Recorder, picture_dataset, vision_rows
-from tiny import favour_end, tiny_encoder_decoder, tiny_grid_transformer
+from small import Recorder, picture_dataset
+from tiny import favour_end, tiny_encoder_decoder, tiny_grid_transformer, vision_rows
 from torch import Tensor
 
 from captioners import EncoderDecoder
