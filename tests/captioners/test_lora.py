@@ -39,7 +39,7 @@ def test_lora_changes_nothing_at_first_and_trains_alone_in_its_parts(build) -> N
     captioner = build()
     before = log_probs(captioner)
     parts = adaptable(captioner)
-    captioner.add_lora(LoraSettings(parts[1:], rank=2))
+    captioner.add_lora(LoraSettings(parts[1:], rank=2, alpha=4.0))
     assert not captioner.training
     assert log_probs(captioner).equal(before)
     captioner.freeze(parts[0])
@@ -62,7 +62,7 @@ def test_an_export_is_merged_and_leaves_the_captioner_as_it_was(build, tmp_path:
     captioner = build()
     plain = {name: tensor.shape for name, tensor in captioner.state_dict().items()}
     before = log_probs(captioner)
-    captioner.add_lora(LoraSettings(adaptable(captioner), rank=2))
+    captioner.add_lora(LoraSettings(adaptable(captioner), rank=2, alpha=4.0))
     trained(captioner)
     state = {name: tensor.clone() for name, tensor in captioner.state_dict().items()}
     captioner.save_pretrained(tmp_path, merge_lora=False)
@@ -92,7 +92,7 @@ def test_a_checkpoint_gives_back_the_same_bits(build, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["blip", "florence2", "blip2-t5", "vit-gpt2"])
 def test_gradients_reach_lora_under_gradient_checkpointing(name: str) -> None:
     captioner = CAPTIONERS[name]()
-    captioner.add_lora(LoraSettings(adaptable(captioner), rank=2))
+    captioner.add_lora(LoraSettings(adaptable(captioner), rank=2, alpha=4.0))
     trained(captioner).dropout_off = True
     found = []
     for checkpointing in (False, True):

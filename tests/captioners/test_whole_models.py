@@ -36,16 +36,20 @@ def fed(captioner: Captioner, captions: CaptionTokens) -> Tensor:
     return torch.cat([begin, captions.ids[:, 0]], dim=1)
 
 
+def words(captioner: Any, number: int) -> dict[str, Tensor]:
+    """What the language model's encoder reads beside `number` pictures, as the model's own forward takes it."""
+    config = captioner.model.config
+    if config.model_type == "blip-2" and captioner.prompt is None:
+        row = [config.image_token_index] * config.num_query_tokens + [config.text_config.bos_token_id]
+        return {"input_ids": torch.tensor([row] * number)}
+    return prompt_inputs(captioner, number)
+
+
 def inner_logits(captioner: Any, visual: dict[str, Tensor], ids: Tensor) -> Tensor:
     """The logits of the model's own forward, [B, S, V], for decoder inputs [B, S]."""
     if captioner.model.config.model_type == "blip":
         return captioner.model(**visual, input_ids=ids).logits
-    words = prompt_inputs(captioner, len(ids))
-    if captioner.model.config.model_type == "blip-2" and not words:
-        config = captioner.model.config
-        row = [config.image_token_index] * config.num_query_tokens + [config.text_config.bos_token_id]
-        words = {"input_ids": torch.tensor([row] * len(ids))}
-    return captioner.model(**visual, **words, decoder_input_ids=ids).logits
+    return captioner.model(**visual, **words(captioner, len(ids)), decoder_input_ids=ids).logits
 
 
 @EACH
@@ -71,10 +75,7 @@ def test_forward_is_right_where_the_models_loss_is_not(build) -> None:
             shifted = cross_entropy(logits.flatten(0, 1), captions.ids[:, 0, 1:].flatten())
             assert torch.isclose(loss, shifted, atol=1e-4)
         else:
-            words = prompt_inputs(captioner, 2) or {
-                "input_ids": torch.tensor([[captioner.model.config.image_token_index] * 3 + [1]] * 2)
-            }
-            loss = captioner.model(**visual, **words, labels=captions.ids[:, 0]).loss
+            loss = captioner.model(**visual, **words(captioner, 2), labels=captions.ids[:, 0]).loss
         assert (loss - right).abs() > 0.05
 
 
@@ -93,11 +94,9 @@ def test_plain_transformers_loads_an_export_and_captions_alike(build, prompted: 
     visual = captioner.preprocess(pictures(2))
     greedy = captioner.greedy(captioner.encode(visual), SETTINGS)
     assert as_captions(captioner, ids, 1).ids.equal(greedy.ids)
-    said = [text[0] for text in captioner.decode(greedy)]
-    begins = captioner.prompt or "" if name == "blip" else ""
-    assert [t.strip() for t in processor.batch_decode(ids, skip_special_tokens=True)] == [
-        f"{begins} {text}".strip() for text in said
-    ]
+    captions = ids[:, 1 + len(captioner.codec.special.prefix) :]
+    texts = [text.strip() for text in processor.batch_decode(captions, skip_special_tokens=True)]
+    assert captioner.decode(greedy) == [[text] for text in texts]
 
 
 @EACH
@@ -134,7 +133,9 @@ def test_defaults_of_prompts() -> None:
     assert tiny_florence2().prompt == "<CAPTION>"
     # The task as its processor puts it, between <s> and </s>.
     captioner = tiny_florence2()
-    assert captioner.codec.tokenizer.decode(captioner.prompt_ids) == "<bos>what does the image describe<eos>"
+    tokenizer, ids = captioner.codec.tokenizer, captioner.prompt_ids.tolist()
+    assert [ids[0], ids[-1]] == [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    assert tokenizer.decode(ids[1:-1]).strip() == "what does the image describe"
 
 
 @pytest.mark.parametrize("build", [tiny_encoder_decoder, tiny_grid_transformer])

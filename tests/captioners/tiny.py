@@ -170,13 +170,13 @@ def tiny_grid_transformer(
     return captioner
 
 
-def _hub_tokenizer(begins: str = "<bos>") -> PreTrainedTokenizerFast:
-    """A tokenizer as published checkpoints have them: it puts `begins` and <eos> around a text, and knows <image>."""
+def _hub_tokenizer(begins: str = "<bos>", **extra: str) -> PreTrainedTokenizerFast:
+    """A tokenizer as published checkpoints have them: it puts `begins` and <eos> around a text."""
     words = train_tokenizer(CAPTIONS, VOCAB - 1).backend_tokenizer
     ids = {name: words.token_to_id(name) for name in ("<bos>", "<eos>")}
     words.post_processor = TemplateProcessing(single=f"{begins} $A <eos>".strip(), special_tokens=list(ids.items()))
     names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
-    return PreTrainedTokenizerFast(tokenizer_object=words, extra_special_tokens={"image_token": "<image>"}, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=words, extra_special_tokens=extra, **names)
 
 
 SIZES = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -208,7 +208,7 @@ def tiny_blip(*, max_frames: int = 1, prompt: str | None = None, dropout: float 
 def tiny_florence2(*, max_frames: int = 1, prompt: str | None = None, dropout: float = 0.1, seed: int = 0) -> Florence2:
     """A DaViT of 2 x 2 positions, which the projector makes 5, and a BART of 1 + 2 layers; at most 39 tokens."""
     torch.manual_seed(seed)
-    tokenizer = _hub_tokenizer()
+    tokenizer = _hub_tokenizer(image_token="<image>")
     vision = {
         "depths": [1, 1],
         "patch_size": [3, 3],
@@ -290,7 +290,7 @@ def tiny_blip2_t5(
         qformer_config=queries,
         text_config=text,
         num_query_tokens=3,
-        image_token_index=tokenizer.image_token_id,
+        image_token_index=len(tokenizer),  # which its processor adds
     )
     model = Blip2ForConditionalGeneration(config)
     torch.nn.init.normal_(model.query_tokens)
