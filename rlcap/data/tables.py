@@ -67,7 +67,7 @@ def _parts(source: str, split: str | None) -> dict[str, Dataset]:
         if os.path.exists(source):
             raise ValueError(f"{source} cannot be read by `datasets` ({told})") from error
         raise ValueError(
-            f"{source}: there is no such file or folder, and the hub gave no data set of this name ({told})"
+            f"{source}: there is no such file or folder, and no data set of this name to be had from the hub ({told})"
         ) from error
     if not isinstance(loaded, DatasetDict):
         return {"": loaded}
