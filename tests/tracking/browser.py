@@ -70,14 +70,18 @@ class Browser:
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
         session = self._ask("POST", "", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
         self.address = f"{self.address}/{session}"
-        metrics = {"width": self.size[0], "height": self.size[1], "deviceScaleFactor": 1, "mobile": self.size[0] < 700}
-        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
+        self.resize(*self.size)
 
     def _stop(self) -> None:
         self.driver.terminate()
         self.driver.wait()
         assert self.driver.stdout is not None
         self.driver.stdout.close()
+
+    def resize(self, width: int, height: int) -> None:
+        """Gives the page a size in CSS pixels; one below 700 is a phone's."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700}
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
 
     def open(self, path: Path) -> None:
         """Opens a file."""
@@ -110,5 +114,5 @@ class Browser:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.loads(answer.read())["value"]

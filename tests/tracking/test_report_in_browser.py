@@ -136,21 +136,21 @@ def test_settings_that_differ_are_shown_first(browser: Browser) -> None:
     assert browser.run(table) == ["where they differ xe scst", "learning_rate0.001–"]
 
 
-def test_it_can_be_read_on_a_phone(tmp_path: Path, report: Path) -> None:
+def test_it_can_be_read_on_a_phone(browser: Browser, report: Path) -> None:
     widths = "return Math.min(...[...document.querySelectorAll('.caption')].map((own) => own.clientWidth))"
     sizes = """
         const texts = [...document.querySelectorAll('.card p:not(.identity)')];
         return Math.min(...texts.map((own) => parseFloat(getComputedStyle(own).fontSize)));
     """
     backgrounds = set()
-    with Browser(tmp_path, width=390, height=844) as phone:
-        for scheme in ("light", "dark"):
-            feature = {"name": "prefers-color-scheme", "value": scheme}
-            phone.devtools("Emulation.setEmulatedMedia", {"features": [feature]})
-            phone.open(report)
-            assert phone.run("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
-            assert phone.run(widths) >= 200
-            assert phone.run(sizes) >= 13
-            assert phone.console() == []
-            backgrounds.add(phone.run("return getComputedStyle(document.body).backgroundColor"))
+    browser.resize(390, 844)
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.devtools("Emulation.setEmulatedMedia", {"features": [feature]})
+        browser.open(report)
+        assert browser.run("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+        assert browser.run(widths) >= 200
+        assert browser.run(sizes) >= 13
+        assert browser.console() == []
+        backgrounds.add(browser.run("return getComputedStyle(document.body).backgroundColor"))
     assert len(backgrounds) == 2

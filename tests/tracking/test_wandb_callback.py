@@ -9,6 +9,7 @@ import wandb_reader
 from PIL import Image
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from rlcap.tracking import run_directory
 from rlcap.tracking.wandb_callback import WandbCallback
 
 wandb = pytest.importorskip("wandb", reason="W&B is optional: pip install 'rlcap[wandb]'")
@@ -39,9 +40,9 @@ def _records(step: int) -> list[dict[str, Any]]:
     ]
 
 
-def _train(run_dir: Path, steps: range) -> None:
+def _train(run_dir: Path, steps: range, max_steps: int = 0) -> None:
     args = TrainingArguments(output_dir=str(run_dir), report_to="none")
-    state, control = TrainerState(is_world_process_zero=True), TrainerControl()
+    state, control = TrainerState(is_world_process_zero=True, max_steps=max_steps, logging_steps=1), TrainerControl()
     callback = WandbCallback(run_dir)
     callback.on_train_begin(args, state, control)
     for step in steps:
@@ -73,6 +74,43 @@ def test_scalars_and_table_of_several_steps(offline: Path, capsys: pytest.Captur
     assert rows[0][6:] == [None, 5.0, -0.5, None, "a dog runs\nthe dog", None]
     assert rows[5][1:6] == ["train", "30-1", None, "<script>caption 1</script>", 30.1]
     assert "failed" not in capsys.readouterr().out
+
+
+def test_the_page_has_one_axis_and_the_best_of_each_validation_metric(offline: Path) -> None:
+    run_directory.write_run(offline, command="scst", settings={"rewards": ["cider-d", "a:b"]}, seed=0)
+    _train(offline, range(1, 2))
+    (folder,) = offline.glob("wandb/offline-run-*")
+    defined = wandb_reader.definitions(folder)
+    assert defined["train/global_step"].options.hidden
+    assert defined["epoch"].options.hidden
+    assert defined["*"].step_metric == "train/global_step"
+    assert (defined["eval/cider"].summary.max, defined["eval/cider"].summary.min) == (True, False)
+    assert (defined["eval/rep_4_count"].summary.max, defined["eval/rep_4_count"].summary.min) == (False, True)
+    assert defined["eval/length"].summary.last
+    (run,) = [record.run for record in wandb_reader.records(folder, "run")][:1]
+    assert (run.job_type, list(run.tags)) == ("scst", ["cider-d", "a:b"])
+
+
+def test_a_long_run_has_every_steps_samples_in_a_hundred_increments(offline: Path) -> None:
+    _train(offline, range(1, 251), max_steps=250)
+    (folder,) = offline.glob("wandb/offline-run-*")
+    _, rows = wandb_reader.table(folder, "completions")
+    assert [row[0] for row in rows] == [step for step in range(1, 251) for _ in range(2)]
+    assert wandb_reader.increments(folder, "completions") == 84  # three steps each, and one at the end
+
+
+def test_a_checkpoint_has_the_samples_before_it(offline: Path) -> None:
+    args = TrainingArguments(output_dir=str(offline), report_to="none")
+    state, control = TrainerState(is_world_process_zero=True, max_steps=1000, logging_steps=1), TrainerControl()
+    callback = WandbCallback(offline)
+    callback.on_train_begin(args, state, control)
+    callback.log_samples(1, _records(1))
+    (folder,) = offline.glob("wandb/offline-run-*")
+    assert wandb_reader.increments(folder, "completions") == 0
+    callback.on_save(args, state, control)
+    assert wandb_reader.increments(folder, "completions") == 1
+    callback.on_train_end(args, state, control)
+    assert wandb_reader.increments(folder, "completions") == 1  # nothing was left
 
 
 def test_a_restart_goes_on_in_the_same_run(offline: Path) -> None:

@@ -10,20 +10,20 @@ BLOCK = 32768  # LevelDB log format: blocks of records, each with checksum (4), 
 
 def history(run_folder: Path) -> list[dict[str, Any]]:
     """What each `run.log` call wrote, in order: metric -> value."""
-    import wandb
-    from wandb.proto import wandb_internal_pb2
+    return [
+        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        for record in records(run_folder, "history")
+    ]
 
-    wandb.teardown()  # finish() returns before the last records are on the disk; this waits for W&B's process
-    (path,) = run_folder.glob("*.wandb")
-    rows = []
-    for data in _records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            rows.append(
-                {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            )
-    return rows
+
+def definitions(run_folder: Path) -> dict[str, Any]:
+    """What `define_metric` said of each metric or pattern: name -> W&B's MetricRecord, the last one."""
+    return {record.metric.name or record.metric.glob_name: record.metric for record in records(run_folder, "metric")}
+
+
+def increments(run_folder: Path, name: str) -> int:
+    """How many files a table has been logged in."""
+    return len(list((run_folder / "files/media/table").glob(f"{name}*.json")))
 
 
 def table(run_folder: Path, name: str) -> tuple[list[str], list[list[Any]]]:
@@ -36,6 +36,22 @@ def table(run_folder: Path, name: str) -> tuple[list[str], list[list[Any]]]:
         columns = content["columns"]
         rows.extend(content["data"])
     return columns, rows
+
+
+def records(run_folder: Path, kind: str) -> list[Any]:
+    """The records of one kind (`history`, `metric`, `run` …) in the order in which they were written."""
+    import wandb
+    from wandb.proto import wandb_internal_pb2
+
+    wandb.teardown()  # finish() returns before the last records are on the disk; this waits for W&B's process
+    (path,) = run_folder.glob("*.wandb")
+    found = []
+    for data in _records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == kind:
+            found.append(record)
+    return found
 
 
 def _records(content: bytes) -> Iterator[bytes]:
