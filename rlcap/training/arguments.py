@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import MISSING, dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 from transformers import TrainingArguments
@@ -31,6 +32,7 @@ def settings_of(arguments: Any) -> dict[str, Any]:
     kept = {}
     for key in fields(arguments):
         value = getattr(arguments, key.name)
+        value = value.value if isinstance(value, Enum) else value
         secret = key.name.endswith("_token")
         if key.init and not secret and isinstance(value, str | int | float | bool | list | dict | type(None)):
             kept[key.name] = value
