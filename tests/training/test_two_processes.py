@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from test_resume import arguments, files, metrics
+from test_resume import arguments, learned, metrics
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "logging_steps": 1, "dropout_off": True}
@@ -52,7 +52,7 @@ def test_scst_goes_on_from_a_checkpoint(scenes: Path, captioner_folder: Path, tm
     said = run(2, "scst", scenes, captioner_folder, tmp_path / "halves", max_steps=4, **options)
     assert "going on from" in said
     assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
-    assert files(tmp_path / "halves" / "final") == files(tmp_path / "whole" / "final")
+    assert learned(tmp_path / "halves" / "final") == learned(tmp_path / "whole" / "final")
 
 
 def test_a_picture_that_one_of_them_cannot_decode(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
