@@ -41,7 +41,7 @@ def test_lora_changes_nothing_at_first_and_trains_alone_in_its_parts(build) -> N
     parts = adaptable(captioner)
     captioner.add_lora(LoraSettings(parts[1:], rank=2, alpha=4.0))
     assert not captioner.training
-    assert torch.allclose(log_probs(captioner), before, atol=1e-6)
+    assert torch.allclose(log_probs(captioner), before, atol=1e-5)
     captioner.freeze(parts[0])
     captioner.train()
     captioner.dropout_off = True

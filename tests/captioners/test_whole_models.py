@@ -76,7 +76,7 @@ def test_forward_is_right_where_the_models_loss_is_not(build) -> None:
             assert torch.isclose(loss, shifted, atol=1e-4)
         else:
             loss = captioner.model(**visual, **words(captioner, 2), labels=captions.ids[:, 0]).loss
-        assert (loss - right).abs() > 1e-3
+        assert (loss - right).abs() > 5e-3
 
 
 @EACH

@@ -457,5 +457,5 @@ CAPTIONERS = {
     "blip2-t5": tiny_blip2_t5,
     "git": tiny_git,
     "blip2-opt": tiny_blip2_opt,
-    "blip2-opt-prompt": lambda **options: tiny_blip2_opt(prompt="a dog", **options),
+    "blip2-opt-prompt": lambda **options: tiny_blip2_opt(prompt="a man", **options),
 }
