@@ -187,4 +187,4 @@ def test_best_is_kept_and_patience_ends_the_run(tmp_path: Path) -> None:
     best = captioners.load(tmp_path / "run" / "best").state_dict()
     now = trainer.captioner.state_dict()
     assert any(not tensor.equal(now[name]) for name, tensor in best.items())
-    assert len(list((tmp_path / "run" / "captions").glob("eval-*.json"))) == 3
+    assert len(list((tmp_path / "run" / "captions").glob("eval-0*.json"))) == 3

@@ -83,7 +83,9 @@ def test_a_run_ends_on_the_hub_with_its_best_captioner(hub: Hub, tmp_path: Path)
     trainer = xe_trainer(tiny_encoder_decoder(), dataset, tmp_path / "run", **options, **saving)
     run.train(trainer, "xe", {"data": "captions.jsonl"})
 
-    assert [(own["name"], own["private"]) for own in hub.created] == [("run", True)]
+    (repository,) = hub.created
+    assert repository["name"] == "run"
+    assert repository.get("visibility") == "private" or repository.get("private")  # huggingface_hub 2 and 1
     messages = [message for message, _ in hub.commits]
     progress = "Training in progress, step 2"
     assert sorted(messages) == ["End of training", progress, f"{progress}, checkpoint"]
