@@ -31,7 +31,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -237,15 +236,17 @@ class Bench:
 def peak_memory(side: str, model: str, baseline: str, pixels: int) -> None:
     """Takes three steps of one side and prints the peak of the resident set over what was there before, in MiB."""
     bench = Bench(model, baseline, pixels)
-    before = _resident_kib()
+    before = _status("VmRSS")
     for _ in range(3):
         getattr(bench, side)()
-    print(json.dumps({"mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))
+    print(json.dumps({"mib": _status("VmHWM") - before}))
 
 
-def _resident_kib() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() // 1024
+def _status(key: str) -> float:
+    """A figure of this process in MiB. (`getrusage` would tell the peak of the process that started this one.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kib,) = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+    return int(kib) / 1024
 
 
 def compare(model: str, baseline: str, pixels: int, repetitions: int) -> float:
