@@ -1,10 +1,10 @@
 """BLIP."""
 
 import torch
-from tiny.material import GRID, TOWER, VOCAB, hub_tokenizer, image_processor, special_ids
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipProcessor
 
 from captioners import Blip
+from tiny.material import GRID, TOWER, VOCAB, hub_tokenizer, image_processor, special_ids
 
 
 def tiny_blip(*, max_frames: int = 1, prompt: str | None = None, dropout: float = 0.1, seed: int = 0) -> Blip:

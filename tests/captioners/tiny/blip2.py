@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from tiny.material import CAPTIONS, GRID, TOWER, VOCAB, hub_tokenizer, image_processor, special_ids
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor, OPTConfig
 
 from captioners import Blip2OPT, Blip2T5
 from captioners.tokenizer import train_tokenizer
+from tiny.material import CAPTIONS, GRID, TOWER, VOCAB, hub_tokenizer, image_processor, special_ids
 
 QUERIES = 3
 

@@ -1,7 +1,6 @@
 """A ViT with decoders of the families that VisionEncoderDecoderModel takes."""
 
 import torch
-from tiny.material import CAPTIONS, VOCAB, image_processor, special_ids, vit_config
 from transformers import (
     BartConfig,
     BertConfig,
@@ -15,6 +14,7 @@ from transformers import (
 
 from captioners import EncoderDecoder
 from captioners.tokenizer import train_tokenizer
+from tiny.material import CAPTIONS, VOCAB, image_processor, special_ids, vit_config
 
 
 def _decoder_config(name: str, special: dict[str, int], dropout: float) -> PretrainedConfig:

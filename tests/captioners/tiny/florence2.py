@@ -1,10 +1,10 @@
 """Florence-2."""
 
 import torch
-from tiny.material import SIDE, VOCAB, hub_tokenizer, special_ids
 from transformers import CLIPImageProcessor, Florence2Config, Florence2ForConditionalGeneration, Florence2Processor
 
 from captioners import Florence2
+from tiny.material import SIDE, VOCAB, hub_tokenizer, special_ids
 
 
 def tiny_florence2(*, max_frames: int = 1, prompt: str | None = None, dropout: float = 0.1, seed: int = 0) -> Florence2:

@@ -1,11 +1,11 @@
 """GIT."""
 
 import torch
-from tiny.material import CAPTIONS, GRID, TOWER, VOCAB, image_processor, special_ids
 from transformers import GitConfig, GitForCausalLM
 
 from captioners import Git
 from captioners.tokenizer import train_tokenizer
+from tiny.material import CAPTIONS, GRID, TOWER, VOCAB, image_processor, special_ids
 
 
 def tiny_git(

@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tiny.material import CAPTIONS, VOCAB, image_processor, vit_config
 from transformers import ResNetConfig, ResNetModel, ViTModel
 
 from captioners import GridTransformer, GridTransformerConfig
+from tiny.material import CAPTIONS, VOCAB, image_processor, vit_config
 
 
 def tiny_grid_transformer(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny.material import CAPTIONS, pictures
 from torch import nn
 
 from captioners import Captioner
+from tiny.material import CAPTIONS, pictures
 
 # Of a language model: the last norm before its head, and a module inside its first layer that runs once with it.
 LAST_NORM: dict[str, Callable[[Any], nn.Module]] = {
