@@ -235,13 +235,15 @@ class CaptionerTrainer(ValidatingTrainer):
         if self.is_world_process_zero():
             run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
 
-    def will_show_samples(self) -> bool:
-        """Whether this step ends in a log that has a table to show samples in."""
-        step, args = self.state.global_step + 1, self.args
-        logged = (args.logging_first_step and step == 1) or (
-            args.logging_strategy == "steps" and step % self.state.logging_steps == 0
+    def will_show_samples(self, steps: int = 1) -> bool:
+        """Whether one of the next steps ends in a log that has a table to show samples in."""
+        args, done = self.args, self.state.global_step
+        logged = args.logging_strategy == "epoch" or any(
+            (args.logging_first_step and step == 1)
+            or (args.logging_strategy == "steps" and step % self.state.logging_steps == 0)
+            for step in range(done + 1, done + 1 + steps)
         )
-        return bool(self._sample_tables()) and (logged or args.logging_strategy == "epoch")
+        return logged and bool(self._sample_tables())
 
     def _sample_tables(self) -> list[WandbCallback]:
         # W&B's run, and with it the table, is open on the main process alone; elsewhere nothing is shown.
