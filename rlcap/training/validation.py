@@ -5,14 +5,11 @@ from typing import Any
 
 import datasets
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader
 
 from captioners.base import Captioner
 from captioners.types import GenerationSettings
 from rlcap.captioning import caption_all
-from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
-from rlcap.data.images import BadImageCounter
 from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.tracking import run_directory
 from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
@@ -70,21 +67,22 @@ class ValidatingTrainer(ResumableTrainer):
         """Captions of all pictures of a dataset, image_id -> caption; ranks share the work."""
         args = self.args
         shard = dataset.shard(num_shards=args.world_size, index=args.process_index, contiguous=True)
-        loader = DataLoader(
-            shard,
-            batch_size=args.per_device_eval_batch_size,
-            collate_fn=VisualCollator(self.captioner.preprocessor, self.features),
-            num_workers=args.dataloader_num_workers,
-        )
-        counter = BadImageCounter(len(shard), args.max_bad_images)
         generation = GenerationSettings(
             max_new_tokens=args.eval_max_new_tokens,
             num_beams=args.eval_num_beams,
             length_penalty=args.eval_length_penalty,
         )
-        bar = self.is_world_process_zero() and not args.disable_tqdm
         with self.accelerator.autocast():
-            own = caption_all(self.captioner, loader, generation, counter.extend, bar=bar)
+            own = caption_all(
+                self.captioner,
+                shard,
+                generation,
+                features=self.features,
+                batch_size=args.per_device_eval_batch_size,
+                workers=args.dataloader_num_workers,
+                max_bad_images=args.max_bad_images,
+                bar=self.is_world_process_zero() and not args.disable_tqdm,
+            )
         return dict(gather_object(list(own.items())))
 
     def has_ended(self) -> bool:
