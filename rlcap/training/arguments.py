@@ -103,14 +103,7 @@ class DataArguments:
     @property
     def columns(self) -> Columns:
         """Which columns are what."""
-        return Columns(
-            image=self.image_column,
-            frames=self.frames_column,
-            video=self.video_column,
-            references=tuple(self.references_column or ()),
-            id=self.id_column,
-            split=self.split_column,
-        )
+        return Columns.named_by(self)
 
 
 @dataclass
