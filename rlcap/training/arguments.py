@@ -10,10 +10,9 @@ from transformers import TrainingArguments
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
 from captioners.lora import LoraSettings
-from rlcap.data.captions import UNIFORM
 from rlcap.data.columns import Columns
 from rlcap.data.video import CHOICES as FRAME_CHOICES
-from rlcap.data.video import FrameChoice
+from rlcap.data.video import UNIFORM, FrameChoice
 from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
