@@ -1,16 +1,13 @@
 """What mkdocs does beyond Markdown: the front page is the README, and three pages are completed from the code."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-import reference  # mkdocs imports hooks with their own folder on the path
 from mkdocs.structure.files import File, Files
+from reference import completed  # mkdocs imports hooks with their own folder on the path
 
 ROOT = Path(__file__).resolve().parent.parent
 BORROWED = {"index.md": "README.md", "changelog.md": "CHANGELOG.md"}
-GENERATED = {"recipe keys": reference.recipe_keys, "commands": reference.commands, "metrics": reference.metrics}
-MARK = re.compile(r"^<!-- generated: ([\w ]+) -->$", re.MULTILINE)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -25,4 +22,4 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **page: Any) -> str:
     """Puts what is made of the code where a page says `<!-- generated: NAME -->`."""
-    return MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+    return completed(markdown)

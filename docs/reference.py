@@ -27,7 +27,16 @@ TITLES = {
 }
 REQUIRED = {"data", "output_dir"}  # their default is refused
 WITHOUT_RECIPE = {"quickstart": (), "data": ("check",), "features": (), "caption": (), "evaluate": (), "report": ()}
-_SECTION = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
+_LINE = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
+
+
+_MARK = re.compile(r"<!-- generated: (.*?) -->")
+
+
+def completed(page: str) -> str:
+    """A page with what is made of the code in the place of `<!-- generated: NAME -->`; KeyError for another name."""
+    made = {"recipe keys": recipe_keys, "commands": commands, "metrics": metrics}
+    return _MARK.sub(lambda mark: made[mark[1]](), page)
 
 
 class Key(NamedTuple):
@@ -46,7 +55,7 @@ def own_keys(arguments: type) -> list[Key]:
     defaults = default_settings(arguments)
     keys, section = [], ""
     for line in inspect.getsource(arguments).splitlines():
-        found = _SECTION.match(line)
+        found = _LINE.match(line)
         if found and found["section"]:
             section = found["section"]
         elif found and found["key"] in fields:
