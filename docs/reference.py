@@ -26,10 +26,9 @@ TITLES = {
     SCSTArguments: "SCST: `rlcap scst`",
 }
 REQUIRED = {"data", "output_dir"}  # their default is refused
-WITHOUT_RECIPE = {"quickstart": (), "data": ("check",), "features": (), "caption": (), "evaluate": (), "report": ()}
+WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
+SUBCOMMANDS = {"data": ("check",)}
 _LINE = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
-
-
 _MARK = re.compile(r"<!-- generated: (.*?) -->")
 
 
@@ -94,10 +93,10 @@ def commands() -> str:
     parts = [_code(cli.usage())]
     for name, says in cli.COMMANDS.items():
         parts.append(f"## rlcap {name}\n\n{says[0].upper()}{says[1:]}.")
-        if name in WITHOUT_RECIPE:
-            parts.append(_code(help_of(name, *WITHOUT_RECIPE[name])))
+        if name in WITH_RECIPE:
+            parts.append(f"`rlcap {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md).")
         else:
-            parts.append("Its keys are [recipe keys](keys.md): `rlcap " + name + " --config RECIPE --KEY VALUE …`.")
+            parts.append(_code(help_of(name, *SUBCOMMANDS.get(name, ()))))
     return "\n\n".join(parts)
 
 
