@@ -60,7 +60,7 @@ def own_keys(arguments: type) -> list[Key]:
         elif found and found["key"] in fields:
             name = found["key"]
             kind = fields[name].type
-            shown = kind.__name__ if type(kind) is type else str(kind)
+            shown = (kind.__name__ if type(kind) is type else str(kind)).replace(" | ", " or ")
             keys.append(Key(name, section, shown, defaults[name], fields[name].metadata.get("help", "")))
     return keys
 
@@ -120,7 +120,7 @@ def metrics() -> str:
 
 def _cells(key: Key, *more: str) -> tuple[str, ...]:
     default = "required" if key.name in REQUIRED else _shown(key.default)
-    return f"`{key.name}`", f"`{_cell(key.type)}`", default, *more, _cell(key.help)
+    return f"`{key.name}`", f"`{key.type}`", default, *more, _cell(key.help)
 
 
 def _shown(default: Any) -> str:

@@ -50,7 +50,7 @@ def test_every_key_of_ours_is_there_and_says_something(arguments: type) -> None:
 def test_the_table_says_type_default_and_what_transformers_has() -> None:
     lines = page("keys.md").splitlines()
     assert (
-        "| `captions_per_image` | `int \\| None` |  | references drawn a picture and step; default: all of them |"
+        "| `captions_per_image` | `int or None` |  | references drawn a picture and step; default: all of them |"
         in lines
     )
     assert "| `rewards` | `list[str]` | `[cider-d]` | names of rewards, or package.module:function |" in lines
