@@ -33,7 +33,7 @@ from rlcap.data.features import FeatureStore
 from rlcap.data.images import BadImageCounter
 from rlcap.data.stream import CaptionStream, Given, StreamBatches
 from rlcap.evaluation.metrics import evaluate_captions
-from rlcap.evaluation.samples import sample_measures
+from rlcap.evaluation.samples import sample_checkers, sample_measures
 from rlcap.objectives.reduction import Total
 from rlcap.tracking import model_card, run_directory
 from rlcap.tracking.console_callback import ConsoleCallback
@@ -122,6 +122,7 @@ class CaptionerTrainer(HubTrainer):
         self._stream_start: dict[str, int] | None = None
         self._rows_seen = 0
         self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
+        self.sample_checkers = sample_checkers(args.sample_checkers)
         self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
         self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
         self._micro_step = 0
@@ -388,7 +389,7 @@ class CaptionerTrainer(HubTrainer):
         if "loss" in logs:
             means = self.means.drain(gather_object([self.means.state()]))
             samples = gather_object(self.last_samples)
-            logs = {**logs, **means, **(sample_measures(samples) if samples else {})}
+            logs = {**logs, **means, **(sample_measures(samples, self.sample_checkers) if samples else {})}
             self._show_samples()
         super().log(logs, start_time)
         if self.is_world_process_zero():
