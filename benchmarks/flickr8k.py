@@ -25,12 +25,18 @@ VARIANTS = {
     "leave_one_out": [],
     "no_eos": ["--reward_options", '{"cider-d": {"eos": false}}'],
     "greedy": ["--baseline", "greedy"],
+    "two_updates": ["--num_iterations", "2"],
+    "plackett_luce": ["--objective", "plackett_luce"],
+    "dico": ["--objective", "dico", "--beta", "0.2", "--dico_temperature", "20"],
 }
 TITLES = {
     "xe": "XE",
     "leave_one_out": "SCST, leave-one-out",
     "no_eos": "SCST, EOS not scored",
     "greedy": "SCST, greedy baseline",
+    "two_updates": "two updates a sample, clipped ratio",
+    "plackett_luce": "Plackett-Luce",
+    "dico": "DiCO",
 }
 METRICS = {
     "cider": "CIDEr",

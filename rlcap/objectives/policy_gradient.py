@@ -46,6 +46,26 @@ def clipped_policy_gradient(
     """
     scored = ~advantages.isnan()
     weights = torch.nan_to_num(advantages).detach()[..., None]
-    ratio = (log_probs - sampling_log_probs.detach()).masked_fill(~mask, 0).exp()
+    ratio = _ratio(log_probs, sampling_log_probs, mask)
     clipped = ratio.clamp(1 - epsilon, 1 + (epsilon if epsilon_high is None else epsilon_high))
     return reduce_tokens(-torch.minimum(ratio * weights, clipped * weights), mask & scored[..., None], normalization)
+
+
+def clipped_share(
+    log_probs: Tensor,
+    sampling_log_probs: Tensor,
+    mask: Tensor,
+    advantages: Tensor,
+    *,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+) -> Total:
+    """Tokens that `clipped_policy_gradient` gives no gradient, since the policy has moved enough their way."""
+    ratio = _ratio(log_probs.detach(), sampling_log_probs, mask)
+    rise, fall = advantages[..., None] > 0, advantages[..., None] < 0
+    held = rise & (ratio > 1 + (epsilon if epsilon_high is None else epsilon_high)) | fall & (ratio < 1 - epsilon)
+    return Total((held & mask).sum(), mask.sum())
+
+
+def _ratio(log_probs: Tensor, sampling_log_probs: Tensor, mask: Tensor) -> Tensor:
+    return (log_probs - sampling_log_probs.detach()).masked_fill(~mask, 0).exp()

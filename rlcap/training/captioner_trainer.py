@@ -400,14 +400,15 @@ class CaptionerTrainer(HubTrainer):
             if isinstance(callback, WandbCallback):  # its run is open on the main process alone
                 callback.log_samples(self.state.global_step, self.last_records)
 
-    def will_show_samples(self) -> bool:
-        """Whether this step ends in a log that has a table to show samples in."""
-        step, args = self.state.global_step + 1, self.args
-        logged = (args.logging_first_step and step == 1) or (
-            args.logging_strategy == "steps" and step % self.state.logging_steps == 0
+    def will_show_samples(self, steps: int = 1) -> bool:
+        """Whether one of the next steps ends in a log that has a table to show samples in."""
+        args, done = self.args, self.state.global_step
+        logged = args.logging_strategy == "epoch" or any(
+            (args.logging_first_step and step == 1)
+            or (args.logging_strategy == "steps" and step % self.state.logging_steps == 0)
+            for step in range(done + 1, done + 1 + steps)
         )
-        shown = any(isinstance(callback, WandbCallback) for callback in self.callback_handler.callbacks)
-        return shown and (logged or args.logging_strategy == "epoch")
+        return logged and any(isinstance(callback, WandbCallback) for callback in self.callback_handler.callbacks)
 
     # Checkpoints
 

@@ -1,7 +1,8 @@
 """Self-critical sequence training: sample captions, reward them, make the better ones more likely.
 
 A step encodes each picture, samples K captions from that encoding, scores them with the rewards, compares with a
-baseline, and takes one differentiable pass over all K captions. One encoding serves both in a single process without
+baseline, and takes one differentiable pass over all K captions; with `num_iterations` the next steps take theirs over
+the same captions. One encoding serves both in a single process without
 dropout; otherwise the differentiable pass encodes again what trains: a frozen vision model does not run twice.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import datasets
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 
 from captioners.base import Captioner
 from captioners.types import CaptionTokens, GenerationSettings, VisualContext
@@ -21,25 +23,29 @@ from rlcap.data.stream import CaptionStream
 from rlcap.objectives.advantages import advantages
 from rlcap.objectives.cross_entropy import cross_entropy
 from rlcap.objectives.dico import dico
-from rlcap.objectives.policy_gradient import kl_penalty, policy_gradient
+from rlcap.objectives.policy_gradient import clipped_policy_gradient, clipped_share, kl_penalty, policy_gradient
 from rlcap.objectives.ranking import best_first, implicit_rewards, plackett_luce
 from rlcap.objectives.reduction import Total
+from rlcap.training.arguments import require
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
-from rlcap.training.rewarding import Rewarder, note_rewards, sample_records
+from rlcap.training.repeated_chunks import RepeatedChunks
+from rlcap.training.rewarding import Rewarded, Rewarder, note_rewards, sample_records
 from rlcap.training.scst_arguments import SCSTArguments
 
 
-class Sampled(NamedTuple):
-    """Captions, the encoding they came from, and what they are scored from.
+class Rollout(NamedTuple):
+    """Captions that were sampled, what the rewards said of them, and what updates on them go on from.
 
-    policy: what the captioner in training starts from; others: what any captioner with the same frozen parts does.
+    visual: a context where all that made it is frozen, else the pictures (or features); for the reference captioner,
+    and for updates after the first. log_probs: `[B, K, L]` under the policy that sampled, from the first update on.
     """
 
     samples: CaptionTokens
-    greedy: CaptionTokens | None
-    context: VisualContext
-    policy: dict[str, Tensor] | VisualContext
-    others: dict[str, Tensor] | VisualContext
+    visual: dict[str, Tensor] | VisualContext
+    rewarded: Rewarded
+    advantage: Tensor
+    records: list[dict[str, Any]]
+    log_probs: Tensor | None = None
 
 
 class SCSTTrainer(CaptionerTrainer):
@@ -61,6 +67,10 @@ class SCSTTrainer(CaptionerTrainer):
         reward_functions: list[Reward],
         **options: Any,
     ) -> None:
+        streamed = isinstance(train_dataset, CaptionStream)
+        require(
+            args.num_iterations == 1 or not streamed, "num_iterations", args.num_iterations, "1 for a stream of shards"
+        )
         needs = {column for reward in reward_functions for column in reward.needs}
         super().__init__(captioner, args, train_dataset, eval_dataset, keep_images="images" in needs, **options)
         weights = args.reward_weights or [1.0] * len(reward_functions)
@@ -74,32 +84,37 @@ class SCSTTrainer(CaptionerTrainer):
         )
         compared = args.kl_beta or args.objective != "policy_gradient"
         self.reference_captioner = _frozen_copy(captioner) if compared else None
+        self._rollouts: dict[int, Rollout] = {}  # micro-step -> what further updates go on from
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        """Trainer's; for several updates on the same samples, one that brings their pictures back in time."""
+        args = self.args
+        if args.num_iterations == 1:
+            return super()._get_train_sampler(train_dataset)
+        of_rank = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        seed = args.data_seed if args.data_seed is not None else args.seed
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        return RepeatedChunks(len(dataset), of_rank * args.world_size, args.num_iterations, seed)
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
         """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
         args = self.args
-        samples, greedy, context, visual, visual_of_reference = self._sample(model, batch["visual"])
-        captions = samples if greedy is None else samples.join(greedy)
-        with self.phase("reward"):
-            texts = self.captioner.decode(captions)
-            rewarded = self.rewarder(batch, captions, texts, self.state, self.means.add)
-        k = samples.ids.shape[1]
-        total_rewards = rewarded.total.to(self.captioner.device)
-        advantage = advantages(
-            total_rewards[:, :k],
-            args.baseline,
-            greedy_rewards=None if greedy is None else total_rewards[:, k],
-            scale=args.scale_rewards,
-            clip=args.advantage_clip,
-        )
+        if self.state.global_step % args.num_iterations == 0:
+            rollout, visual = self._roll_out(model, batch)
+        else:
+            rollout = self._rollouts[self._micro_step]
+            visual = rollout.visual
+        samples = rollout.samples
+        k, length = samples.ids.shape[1:]
         references = self.references_of(batch["rows"]) if args.xe_weight else None
         scores = model(
             visual, samples if references is None else samples.join(references), temperature=args.temperature
         )
-        length = samples.ids.shape[2]
         log_probs = scores.log_probs[:, :k, :length]
-        reference_log_probs = self._reference_log_probs(visual_of_reference, samples)
-        loss = self._objective(log_probs, reference_log_probs, samples.mask, advantage, total_rewards[:, :k])
+        if args.num_iterations > 1 and rollout.log_probs is None:
+            rollout = self._rollouts[self._micro_step] = rollout._replace(log_probs=log_probs.detach())
+        reference_log_probs = self._reference_log_probs(rollout)
+        loss = self._objective(log_probs, reference_log_probs, rollout)
         total = loss.total
         # The other terms are scaled to the same count, so that each is a mean once the sum is divided by it.
         if reference_log_probs is not None:
@@ -114,23 +129,14 @@ class SCSTTrainer(CaptionerTrainer):
             self.means.add("xe_loss", xe.total.item(), xe.count.item())
             total = total + args.xe_weight * loss.count * xe.mean
         self.means.add("entropy", scores.entropy[:, :k].sum().item(), samples.mask.sum().item())
-        self._note(samples)
-        note_rewards(self.means, rewarded, k)
-        self.last_samples = [text for of_image in rewarded.texts for text in of_image[:k]]
-        shown = min(args.samples_logged, len(batch["rows"])) if self.will_show_samples() else 0
-        if shown:
-            if greedy is None:
-                greedy_texts = self.captioner.decode(self.captioner.greedy(context.first(shown), self.generation))
-            else:
-                greedy_texts = [of_image[k:] for of_image in rewarded.texts]
-            self.last_records = sample_records(
-                batch, rewarded, advantage, k, [text for (text,) in greedy_texts[:shown]]
-            )
+        self.last_samples = [text for of_image in rollout.rewarded.texts for text in of_image[:k]]
+        self.last_records = rollout.records
         return Total(total, loss.count)
 
-    def _sample(self, model: nn.Module, visual: dict[str, Tensor]) -> Sampled:
-        """Samples from one encoding of each picture, from which the differentiable pass goes on where it can."""
-        captioner, frozen = self.captioner, self.captioner.frozen
+    def _roll_out(self, model: nn.Module, batch: Batch) -> tuple[Rollout, dict[str, Tensor] | VisualContext]:
+        """Samples and rewards from one encoding of each picture, and what the differentiable pass goes on from."""
+        args, captioner, frozen = self.args, self.captioner, self.captioner.frozen
+        visual = batch["visual"]
         # A wrapper has to see the whole pass; dropout would make the two phases differ.
         encoded_once = model is captioner and captioner.dropout_off
         with self.phase("encode"):
@@ -141,36 +147,80 @@ class SCSTTrainer(CaptionerTrainer):
             with nullcontext() if encoded_once else evaluating(captioner):
                 context = captioner.encode(visual)
         with self.phase("sample"):
-            if self.args.baseline == "beam_mean":
-                samples = captioner.beam_search(context, self.generation, num_return=self.args.num_samples)
+            if args.baseline == "beam_mean":
+                samples = captioner.beam_search(context, self.generation, num_return=args.num_samples)
             else:
                 generator = self.generator_here("sample", captioner.device)
-                samples = captioner.sample(context, self.args.num_samples, self.generation, generator)
-            greedy = captioner.greedy(context, self.generation) if self.args.baseline == "greedy" else None
+                samples = captioner.sample(context, args.num_samples, self.generation, generator)
+            greedy = captioner.greedy(context, self.generation) if args.baseline == "greedy" else None
+        captions = samples if greedy is None else samples.join(greedy)
+        with self.phase("reward"):
+            texts = captioner.decode(captions)
+            rewarded = self.rewarder(batch, captions, texts, self.state, self.means.add)
+        k = samples.ids.shape[1]
+        total = rewarded.total.to(captioner.device)
+        advantage = advantages(
+            total[:, :k],
+            args.baseline,
+            greedy_rewards=None if greedy is None else total[:, k],
+            scale=args.scale_rewards,
+            clip=args.advantage_clip,
+        )
+        self._note(samples)
+        note_rewards(self.means, rewarded, k)
         finished = set(captioner.context_parts) <= frozen
-        policy = context if finished or encoded_once else visual
-        return Sampled(samples, greedy, context, policy, context if finished else visual)
+        rollout = Rollout(
+            samples,
+            context if finished else visual,
+            rewarded,
+            advantage,
+            self._records(batch, context, rewarded, advantage),
+        )
+        return rollout, context if finished or encoded_once else visual
 
-    def _reference_log_probs(self, visual: dict[str, Tensor] | VisualContext, samples: CaptionTokens) -> Tensor | None:
+    def _records(
+        self, batch: Batch, context: VisualContext, rewarded: Rewarded, advantage: Tensor
+    ) -> list[dict[str, Any]]:
+        """What the table shows of these samples, if it does; beside them the greedy caption."""
+        if not self.will_show_samples(self.args.num_iterations):
+            return []
+        shown = min(self.args.samples_logged, len(batch["rows"]))
+        k = advantage.shape[1]
+        greedy = [of_image[k:] for of_image in rewarded.texts[:shown]]
+        if self.args.baseline != "greedy":
+            greedy = self.captioner.decode(self.captioner.greedy(context.first(shown), self.generation))
+        return sample_records(batch, rewarded, advantage, k, [text for (text,) in greedy])
+
+    def _reference_log_probs(self, rollout: Rollout) -> Tensor | None:
         """Those of the captioner as it was, `[B, K, L]`; None where nothing is compared with it."""
         if self.reference_captioner is None:
             return None
         with torch.no_grad():
-            return self.reference_captioner(visual, samples, temperature=self.args.temperature).log_probs
+            scores = self.reference_captioner(rollout.visual, rollout.samples, temperature=self.args.temperature)
+        return scores.log_probs
 
-    def _objective(
-        self, log_probs: Tensor, reference: Tensor | None, mask: Tensor, advantage: Tensor, rewards: Tensor
-    ) -> Total:
-        """What the samples and their rewards `[B, K]` teach: advantages, or the order of the rewards."""
-        args = self.args
-        if reference is None or args.objective == "policy_gradient":
-            return policy_gradient(log_probs, mask, advantage, args.loss_normalization)
-        scores = implicit_rewards(
-            log_probs, reference, mask, args.beta, length_normalized=args.loss_normalization == "sequence"
+    def _objective(self, log_probs: Tensor, reference: Tensor | None, rollout: Rollout) -> Total:
+        """What the samples and their rewards teach: advantages, or the order of the rewards."""
+        args, mask = self.args, rollout.samples.mask
+        if reference is not None and args.objective != "policy_gradient":
+            scores = implicit_rewards(
+                log_probs, reference, mask, args.beta, length_normalized=args.loss_normalization == "sequence"
+            )
+            rewards = rollout.rewarded.total[:, : mask.shape[1]].to(scores.device)
+            if args.objective == "dico":
+                return dico(scores, rewards, args.dico_temperature)
+            return plackett_luce(*best_first(scores, rewards))
+        if rollout.log_probs is None:
+            return policy_gradient(log_probs, mask, rollout.advantage, args.loss_normalization)
+        moved = (log_probs, rollout.log_probs, mask, rollout.advantage)
+        clipped = clipped_share(*moved, epsilon=args.epsilon, epsilon_high=args.epsilon_high)
+        self.means.add("clip_ratio", clipped.total.item(), clipped.count.item())
+        return clipped_policy_gradient(
+            *moved,
+            epsilon=args.epsilon,
+            epsilon_high=args.epsilon_high,
+            normalization=args.loss_normalization,
         )
-        if args.objective == "dico":
-            return dico(scores, rewards, args.dico_temperature)
-        return plackett_luce(*best_first(scores, rewards))
 
     def _note(self, samples: CaptionTokens) -> None:
         lengths = samples.mask.sum(-1).float()

@@ -44,6 +44,12 @@ class SCSTArguments(CaptionerTrainingArguments):
         default=300.0, metadata={"help": "dico: how much the worst losers weigh; 300 suits rewards of PAC-S"}
     )
     baseline: str = field(default="leave_one_out", metadata={"help": "greedy, leave_one_out, group or beam_mean"})
+    num_iterations: int = field(
+        default=1,
+        metadata={"help": "updates (steps) on the same samples; above 1 the policy's ratio is clipped (GRPO)"},
+    )
+    epsilon: float = field(default=0.2, metadata={"help": "num_iterations above 1: how far a token's ratio may move"})
+    epsilon_high: float | None = field(default=None, metadata={"help": "upper bound of the ratio, if another (DAPO)"})
     scale_rewards: bool = field(default=False, metadata={"help": "divide advantages by the group's std (GRPO)"})
     advantage_clip: float | None = field(default=None, metadata={"help": "clip advantages to plus and minus this"})
     kl_beta: float = field(default=0.0, metadata={"help": "weight of the KL to the captioner as it was at the start"})
@@ -108,12 +114,24 @@ class SCSTArguments(CaptionerTrainingArguments):
             self.num_samples,
             f"2 or more with objective {self.objective}",
         )
+        self._check_iterations()
         require(self.beta > 0, "beta", self.beta, "above 0")
         require(self.dico_temperature > 0, "dico_temperature", self.dico_temperature, "above 0")
         require(self.kl_beta >= 0, "kl_beta", self.kl_beta, "0 or more")
         require(self.xe_weight >= 0, "xe_weight", self.xe_weight, "0 or more")
         if self.advantage_clip is not None:
             require(self.advantage_clip > 0, "advantage_clip", self.advantage_clip, "above 0")
+
+    def _check_iterations(self) -> None:
+        updates = self.num_iterations
+        require(updates >= 1, "num_iterations", updates, "1 or more")
+        require(0 < self.epsilon < 1, "epsilon", self.epsilon, "between 0 and 1")
+        high = self.epsilon_high
+        require(high is None or high > 0, "epsilon_high", high, "above 0")
+        # Samples are not kept in a checkpoint: it is written when all updates on them are done.
+        saved = {"save_steps": self.save_steps, "max_steps": self.max_steps} if self.save_strategy == "steps" else {}
+        for key, value in saved.items():
+            require(value <= 0 or value % updates == 0, key, value, f"a multiple of num_iterations ({updates})")
 
 
 def _parse_options(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlcap.objectives.dico import dico
-from rlcap.objectives.policy_gradient import clipped_policy_gradient, policy_gradient
+from rlcap.objectives.policy_gradient import clipped_policy_gradient, clipped_share, policy_gradient
 from rlcap.objectives.ranking import best_first, bradley_terry, implicit_rewards, lambda_loss, plackett_luce
 
 torch.manual_seed(0)
@@ -142,7 +142,10 @@ def test_clipped_ratio_stops_where_the_policy_has_moved_enough() -> None:
     assert result.total.item() == pytest.approx(-(1.1 + 1.3 + 0.5) * 2 + (0.8 + 0.9 + 1.5))
     gradient: Tensor
     (gradient,) = torch.autograd.grad(result.total, log_probs)
-    assert (gradient == 0).tolist() == [[[False, True, False], [True, False, False]]]
+    held = [[[False, True, False], [True, False, False]]]
+    assert (gradient == 0).tolist() == held
+    share = clipped_share(log_probs, old, mask, advantages, epsilon=0.2, epsilon_high=0.3)
+    assert (share.total, share.count) == (2, 6)
 
 
 def test_clipped_ratio_starts_as_the_policy_gradient() -> None:

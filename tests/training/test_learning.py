@@ -99,9 +99,21 @@ def test_scst_raises_cider_above_cross_entropy(after_xe: Path, drawn: tuple[Data
         assert cider(trainer, unseen, reward, beams) > 1.1 * start, beams
 
 
-def test_a_made_up_reward_is_learned(after_xe: Path, drawn: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "policy_gradient"},
+        {"objective": "policy_gradient", "num_iterations": 2},
+        {"objective": "plackett_luce"},
+        {"objective": "dico", "dico_temperature": 1.0},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_a_made_up_reward_is_learned(
+    options: dict[str, Any], after_xe: Path, drawn: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
     reward = rewards.load("test_learning:mentions_red")
-    options = {"max_steps": 50, "learning_rate": 2e-4, "per_device_train_batch_size": 16}
+    options = {"max_steps": 50, "learning_rate": 2e-4, "per_device_train_batch_size": 16, **options}
     trainer = scst(after_xe, drawn, tmp_path, reward, **options)
     val = drawn[1]
     before = sum(mentions_red(list(trainer.caption(val).values())))

@@ -173,6 +173,17 @@ def test_scst(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
     assert_same(chain.killed, chain.whole)
 
 
+def test_scst_with_several_updates_on_the_same_samples(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    options = {"max_steps": 12, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "save_steps": 4}
+    options |= {"num_iterations": 2, "learning_rate": 3e-3, "num_samples": 3, "max_new_tokens": 10, "logging_steps": 3}
+    chain = Chain("scst", options, scenes, captioner_folder, tmp_path)
+    chain.run_whole()
+    chain.kill("open", r"\.png", 60)
+    chain.kill("os.rename", r"/checkpoint-12 ")
+    assert f"going on from {chain.killed / 'checkpoint-8'}" in chain.finish().out
+    assert_same(chain.killed, chain.whole)
+
+
 def test_other_settings_are_refused(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
     options = {"max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
     run = tmp_path / "run"
