@@ -93,6 +93,7 @@ def short_reward(completions: list[str], **columns: Any) -> list[float]:
         ({"num_samples": 1}, "num_samples is 1; it must be 2 or more with baseline leave_one_out"),
         ({"reward_weights": [1, 2]}, "reward_weights is [1.0, 2.0]; it must be one number a reward; there are 1"),
         ({"freeze": "head"}, "freeze is 'head'; it must be among vision, connector, decoder"),
+        ({"sample_checkers": "spelling"}, "sample_checkers is 'spelling'; it must be among bad_ending, repeated_word"),
         ({"rewards": "cider"}, "there is no reward 'cider'; the built-in ones are cider-d"),
         ({"reward_options": '{"bleu": {}}'}, "reward_options is ['bleu']; it must be among the rewards ['cider-d']"),
         ({"reward_options": "{"}, "reward_options is no JSON"),
