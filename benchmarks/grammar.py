@@ -2,9 +2,9 @@
 
     python benchmarks/grammar.py dataset_flickr8k.json captions_val2017.json [--show 50] [--seed 0]
 
-Files are whatever `rlcap evaluate --references` reads, without their pictures; every caption counts. `--show N` prints N
-captions, drawn with the seed, in which a checker found something, to be read by a person. Checkers that cannot be used
-here are named. LanguageTool is asked where RLCAP_LANGUAGETOOL says where it is.
+Files are whatever `rlcap evaluate --references` reads, without their pictures; every caption counts. `--show N` prints
+N captions a file, drawn with the seed, in which a checker found something, to be read by a person. Checkers that cannot
+be used here are named. LanguageTool is asked where RLCAP_LANGUAGETOOL says where it is.
 """
 
 import argparse
