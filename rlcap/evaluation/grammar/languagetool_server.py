@@ -66,6 +66,7 @@ def _started(command: Sequence[str], port: int) -> str:
                 raise ValueError(f"LanguageTool ({command[0]}) ended with code {code}: {_last(errors)}") from None
             time.sleep(0.2)
     process.kill()
+    process.wait()
     raise ValueError(f"LanguageTool ({command[0]}) did not answer within {START_SECONDS} s: {_last(errors)}")
 
 
