@@ -31,8 +31,9 @@ class ClipS:
     granularity: of EMScore: "both" (the mean), "coarse" or "fine". idf: whether it weighs tokens by their inverse
         document frequency in `corpus` (image_id -> references of the training clips); False weighs all alike.
     device: None is the GPU if there is one. autocast: "float16" or "bfloat16"; None is float32, as published.
-    batch_size: pictures, or captions, encoded at once. cached_vectors: of pictures, by image_id, and of references, to
-        keep from call to call (2 kB each at 512 dimensions); what one image_id shows must not change.
+    batch_size: pictures, or captions, encoded at once. cached_vectors: of pictures (by image_id, else by their
+        pixels) and references to keep from call to call, 2 kB each at 512 dimensions; what an image_id shows must not
+        change.
 
     Raises ValueError where weights cannot be had or do not match the backbone.
     """

@@ -9,8 +9,8 @@ def load_dual_encoder(backbone: str | Path, *, checkpoint: str | Path | None = N
     """The dual encoder of a backbone, in float32, in eval mode, on the CPU.
 
     backbone: a directory or Hub id (ORG/NAME) of a transformers model (CLIP, SigLIP, VisionTextDualEncoder); a
-        directory or "hf-hub:ORG/NAME" of open_clip, with open_clip_config.json; or an open_clip name with a tag or a
-        file of weights, such as "ViT-B-32:openai"; with a checkpoint the name alone will do.
+        directory or "hf-hub:ORG/NAME" of open_clip, with open_clip_config.json; or an open_clip name with the
+        tag of its weights, such as "ViT-B-32:openai"; with a checkpoint the name alone will do.
     checkpoint: a file in OpenAI's layout that replaces all weights, such as the published PAC-S and PAC-S++; for
         backbones of open_clip.
     Raises ValueError where nothing is found, weights are missing, or weights do not match, naming their keys.
@@ -19,8 +19,8 @@ def load_dual_encoder(backbone: str | Path, *, checkpoint: str | Path | None = N
     if is_open_clip_name(backbone):
         from rewards.open_clip_encoder import load_open_clip
 
-        architecture, _, pretrained = name.partition(":")
-        return load_open_clip(architecture, pretrained=pretrained or None, checkpoint=checkpoint)
+        architecture, _, tag = name.partition(":")
+        return load_open_clip(architecture, tag=tag or None, checkpoint=checkpoint)
     if name.startswith("hf-hub:") or (path / "open_clip_config.json").is_file():
         from rewards.open_clip_encoder import load_open_clip
 
@@ -38,7 +38,7 @@ def load_dual_encoder(backbone: str | Path, *, checkpoint: str | Path | None = N
 
 
 def is_open_clip_name(backbone: object) -> bool:
-    """Whether this is NAME or NAME:WEIGHTS of open_clip, and not a directory or a Hub id, which has a slash."""
+    """Whether this is NAME or NAME:TAG of open_clip, and not a directory or a Hub id, which has a slash."""
     if not isinstance(backbone, str) or backbone.startswith("hf-hub:") or Path(backbone).is_dir():
         return False
     return "/" not in backbone.partition(":")[0]

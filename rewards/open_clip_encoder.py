@@ -16,6 +16,7 @@ from rewards.pac_checkpoint import load_plain, read_checkpoint
 try:
     import open_clip
     from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.transform import PreprocessCfg, image_transform_v2
     from open_clip.transformer import TextTransformer
 except ImportError as error:
     raise ValueError(
@@ -27,12 +28,14 @@ except ImportError as error:
 class OpenClipEncoder(DualEncoder):
     """A model of open_clip (CLIP or CustomTextCLIP) in float32, in eval mode."""
 
-    def __init__(self, model: nn.Module, name: str, source: dict[str, Any]) -> None:
+    model: Any
+
+    def __init__(self, model: Any, name: str, source: dict[str, Any]) -> None:
         tower = _causal_tower(model)
         tokenizer = open_clip.get_tokenizer(name)
         length = model.context_length
         super().__init__(
-            _Preprocess(open_clip.image_transform_v2(_preprocess_config(model), is_train=False)),
+            _Preprocess(image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)),
             _TrimmedTokens(tokenizer, length) if tower is not None else _WholeContext(tokenizer, length),
             length,
             {**source, "open_clip": importlib.metadata.version("open_clip_torch")},
@@ -69,53 +72,42 @@ class OpenClipEncoder(DualEncoder):
         return _projected(tower, _states(tower, input_ids))
 
 
-def load_open_clip(
-    name: str, *, pretrained: str | None = None, checkpoint: str | Path | None = None
-) -> OpenClipEncoder:
-    """The encoder of an open_clip name with the weights of a tag, or of a checkpoint file, or of a tag and then a file.
+def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path | None = None) -> OpenClipEncoder:
+    """The encoder of an open_clip name, with the weights of a tag or directory, or of a checkpoint file in their place.
 
     name: one of open_clip.list_models(), "hf-hub:ORG/NAME" or "local-dir:PATH" (with open_clip_config.json).
-    pretrained: a tag of that name ("openai", "laion2b_s34b_b79k"), or a file in OpenAI's or open_clip's layout.
-    checkpoint: a file in OpenAI's layout, LoRA folded in (see pac_checkpoint); weights of `pretrained`, or of the
-        directory, are then what its LoRA is told from.
-    Activations follow the tag (OpenAI's weights take QuickGELU); of a file alone the name decides them.
-    Raises ValueError for unknown names and tags, weights that are not there or do not fit, by the names of their keys,
-    and a published LoRA checkpoint on an architecture without QuickGELU.
+    tag: of that name's weights, such as "openai", whose activations it brings (QuickGELU for OpenAI's).
+    checkpoint: a file in OpenAI's layout, its LoRA folded in (see pac_checkpoint). Weights of the tag or directory, if
+        there are any, are then what its LoRA is told from; activations are those of the tag, else of the name.
+    Raises ValueError for unknown names and tags, weights that are not there or do not match, naming their keys, and a
+    LoRA checkpoint on an architecture without QuickGELU.
     """
     named = ":" not in name
-    if named and not (pretrained or checkpoint):
+    if named and tag is None and checkpoint is None:
         raise ValueError(
-            f"{name} names an architecture without weights; give {name}:TAG (such as openai), or checkpoint=FILE"
+            f"{name} is an architecture without weights; give {name}:TAG (such as openai), or a checkpoint"
         )
-    tag_config = open_clip.get_pretrained_cfg(name, pretrained) if named and pretrained else {}
-    quick = bool(tag_config.get("quick_gelu", False))
+    tag_config = open_clip.get_pretrained_cfg(name, tag) if tag else {}
+    if tag and not tag_config:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none; is the name right?"
+        raise ValueError(f"open_clip knows no weights {tag!r} of {name!r}; its tags are {tags}")
+    has_weights = tag is not None or name.startswith("hf-hub:") or _holds_weights(name)
     try:
-        config = open_clip.get_model_config(name)
-    except Exception as error:  # the Hub's client and JSON raise of every kind
-        raise ValueError(f"{name}: no configuration of open_clip can be had: {error}") from error
-    if config is None:
-        raise ValueError(f"{name!r} is neither a directory, a Hub id ORG/NAME, nor a model that open_clip knows")
-    if tag_config and config.get("quick_gelu", False) and not quick:
-        raise ValueError(f"{name} has QuickGELU, but the weights {pretrained!r} were trained without it")
-    file = pretrained if pretrained is not None and not tag_config and Path(pretrained).is_file() else None
-    has_base = _has_weights(name, pretrained)
-    try:
+        config = open_clip.get_model_config(name) or {}
+        quick = bool({**config, **tag_config}.get("quick_gelu", False))
         model = open_clip.create_model(
             name,
-            None if file else pretrained,
+            tag,
             force_quick_gelu=quick,
             pretrained_text=False,
-            require_pretrained=file is None and (has_base or checkpoint is None),
+            require_pretrained=has_weights or checkpoint is None,
         )
-    except Exception as error:  # as above, and RuntimeError for keys and tags
-        raise ValueError(f"{name}{':' + pretrained if pretrained else ''} cannot be loaded: {error}") from error
-    source: dict[str, Any] = {"backbone": f"{name}:{pretrained}" if pretrained else name}
-    if file is not None:
-        load_plain(model, read_checkpoint(file).state_dict, file)
+    except Exception as error:  # the Hub's client, JSON and open_clip raise of every kind
+        raise ValueError(f"open_clip cannot load {name}{f':{tag}' if tag else ''}: {error}") from error
+    source: dict[str, Any] = {"backbone": f"{name}:{tag}" if tag else name}
     if checkpoint is not None:
-        base = model.state_dict() if has_base else None
-        read = read_checkpoint(checkpoint, base=base)
-        if read.rank is not None and not (quick or config.get("quick_gelu", False)):
+        read = read_checkpoint(checkpoint, base=model.state_dict() if has_weights else None)
+        if read.rank is not None and not quick:
             raise ValueError(
                 f"{checkpoint} holds LoRA weights, which are published for OpenAI's CLIP with QuickGELU, and {name} "
                 f"has none; give the backbone {name}-quickgelu"
@@ -125,15 +117,9 @@ def load_open_clip(
     return OpenClipEncoder(model.float(), name, source)
 
 
-def _has_weights(name: str, pretrained: str | None) -> bool:
-    if pretrained is not None or name.startswith("hf-hub:"):
-        return True
-    files = Path(name.removeprefix("local-dir:")).glob("*") if ":" in name else ()
+def _holds_weights(name: str) -> bool:
+    files = Path(name.removeprefix("local-dir:")).glob("*") if name.startswith("local-dir:") else ()
     return any(file.suffix in (".safetensors", ".bin", ".pth") for file in files)
-
-
-def _preprocess_config(model: nn.Module) -> Any:
-    return open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
 
 
 def _causal_tower(model: nn.Module) -> Any:

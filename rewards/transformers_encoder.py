@@ -36,6 +36,8 @@ class TransformersEncoder(DualEncoder):
     padding, so theirs are of the longest caption's length.
     """
 
+    model: Any
+
     def __init__(self, model: PreTrainedModel, processor: Any, tokenizer: Any, backbone: str) -> None:
         if type(model) not in MODELS.values():
             raise ValueError(
