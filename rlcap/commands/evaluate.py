@@ -9,8 +9,6 @@ from rlcap.commands.source_flags import add_column_flags, reading_options
 if TYPE_CHECKING:
     from rlcap.evaluation import Evaluation
 
-HELP = "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity"
-
 
 def main(argv: list[str]) -> None:
     """Scores the captions that the command line names, prints a table and writes the JSON file."""
@@ -115,6 +113,7 @@ def _print(evaluation: "Evaluation") -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from rlcap.evaluation.grammar.languagetool_server import SETTING
     from rlcap.evaluation.metrics import FAMILIES
 
     parser = argparse.ArgumentParser(
@@ -138,7 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", help="the split of the references, in files that have splits")
     parser.add_argument("--output", metavar="OUT.json", help="where the results go beside the table")
-    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="families or keys; default: all that can be")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help=f"families or keys; default: all that can be, LanguageTool where {SETTING} is set",
+    )
     parser.add_argument(
         "--train-captions", metavar="FILE", help="for novel_share: a references file, or .txt with one caption a line"
     )
