@@ -1,7 +1,9 @@
 """Dual encoders of open_clip: CLIP in OpenAI's layout, and all that open_clip knows by name."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +97,14 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
     try:
         config = open_clip.get_model_config(name) or {}
         quick = bool({**config, **tag_config}.get("quick_gelu", False))
-        model = open_clip.create_model(
-            name,
-            tag,
-            force_quick_gelu=quick,
-            pretrained_text=False,
-            require_pretrained=has_weights or checkpoint is None,
-        )
+        with _without_random_warning():
+            model = open_clip.create_model(
+                name,
+                tag,
+                force_quick_gelu=quick,
+                pretrained_text=False,
+                require_pretrained=has_weights or checkpoint is None,
+            )
     except Exception as error:  # the Hub's client, JSON and open_clip raise of every kind
         raise ValueError(f"open_clip cannot load {name}{f':{tag}' if tag else ''}: {error}") from error
     source: dict[str, Any] = {"backbone": f"{name}:{tag}" if tag else name}
@@ -115,6 +118,19 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
         load_plain(model, read.state_dict, checkpoint)
         source |= {"checkpoint": str(checkpoint), **read.describe()}
     return OpenClipEncoder(model.float(), name, source)
+
+
+@contextmanager
+def _without_random_warning() -> Iterator[None]:
+    # open_clip warns that a model without weights is random; either the checkpoint fills it, or it is refused.
+    def worth_telling(record: logging.LogRecord) -> bool:
+        return "initialized randomly" not in record.getMessage()
+
+    logging.getLogger().addFilter(worth_telling)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(worth_telling)
 
 
 def _holds_weights(name: str) -> bool:

@@ -90,7 +90,7 @@ def test_pac_s_plus_plus_equals_the_published_code_on_its_file(plain, clip: Path
     assert described["checkpoint"].endswith("PAC++.pth")
 
 
-def test_pac_s_equals_the_published_code_on_its_file(clip: Path, tmp_path: Path) -> None:
+def test_pac_s_equals_the_published_code_on_its_file(clip: Path, tmp_path: Path, caplog) -> None:
     """A file without LoRA, on a directory that has the architecture alone."""
     state = facing(tiny_clip.random_state(seed=7))
     torch.save({"state_dict": state}, tmp_path / "clip.pth")
@@ -100,6 +100,7 @@ def test_pac_s_equals_the_published_code_on_its_file(clip: Path, tmp_path: Path)
     given = {"images": IMAGES, "references": REFERENCES}
     np.testing.assert_allclose(PacS(**options)(CAPTIONS, **given), scores, atol=1e-5)
     np.testing.assert_allclose(RefPacS(**options)(CAPTIONS, **given), with_references, atol=1e-5)
+    assert not caplog.records  # open_clip would tell of random weights
 
 
 def test_published_factors(encoder: DualEncoder) -> None:
