@@ -17,7 +17,6 @@ Exit code 1 where any two scores differ by more than 1e-4.
 import argparse
 import json
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,11 +85,11 @@ class Published:
         return np.vstack([encode(batch).numpy() for batch in loader])
 
 
-def seconds(call: Callable[[], Sequence[float]]) -> tuple[float, np.ndarray]:
-    """How long the call took, and its scores."""
-    start = time.perf_counter()
+def seconds(call: Callable[[], Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """How long the call took, by the clock and in processor time, and its scores."""
+    start = np.array([time.perf_counter(), time.process_time()])
     scores = call()
-    return time.perf_counter() - start, np.asarray(scores)
+    return np.array([time.perf_counter(), time.process_time()]) - start, np.asarray(scores)
 
 
 def step(encoder: OpenClipEncoder, published: Published, pictures: list, captions: list) -> tuple[dict, np.ndarray]:
@@ -123,31 +122,33 @@ def main() -> int:
 
     model = open_clip.create_model(ARCHITECTURE).eval()
     encoder = OpenClipEncoder(model, ARCHITECTURE, {"backbone": f"{ARCHITECTURE}, random"})
-    # Random towers put pictures and captions anywhere; mirrored where needed, so that scores are not all clamped to 0.
-    with torch.no_grad():
-        seen, read = encoder(encoder.preprocess([Image.new("RGB", (224, 224))]), **encoder.tokenize([PREFIX]))
-        model.visual.proj.mul_((seen @ read.T).sign().item())
     published = Published(model, open_clip.image_transform(224, is_train=False), PacS.published_w)
-
     inputs = [
         flickr8k(arguments.captions, arguments.images, rng) if real else generated(rng)
         for _ in range(arguments.repetitions)
     ]
+    # Random towers put pictures and captions anywhere; mirrored where needed, so that few scores are clamped to 0.
+    pictures, captions = inputs[0]
+    with torch.no_grad():
+        seen, read = encoder(
+            encoder.preprocess(pictures[:2]), **encoder.tokenize([PREFIX + c for c in captions[0][:2]])
+        )
+        model.visual.proj.mul_((seen @ read.T).mean().sign())
     steps = [step(encoder, published, *own) for own in inputs]
     scores = np.stack([own for _, own in steps])
     worst = np.abs(scores[:, 0] - scores[:, 1]).max()
-    median = {name: statistics.median(times[name] for times, _ in steps) for name in steps[0][0]}
+    median = {name: np.median([times[name] for times, _ in steps], axis=0) for name in steps[0][0]}
 
     print(f"\nPAC-S, {PICTURES} pictures x {SAMPLES} captions a step, ViT-B/32 in float32, random weights, ", end="")
     print(f"{torch.get_num_threads()} thread(s), median of {arguments.repetitions} steps, ", end="")
     print(f"{'Flickr8k' if real else 'generated'} inputs\n")
-    print(f"{'':34}{'captions/s':>12}{'seconds':>10}{'ratio':>9}")
+    print(f"{'':34}{'captions/s':>12}{'seconds':>10}{'ratio':>9}{'CPU s':>10}{'ratio':>9}")
     labels = {"published": "published loop", "ours": "ours", "again": "ours, again: pictures are kept"}
     for name, label in labels.items():
-        rate, ratio = PICTURES * SAMPLES / median[name], median["published"] / median[name]
-        print(f"{label:34}{rate:12.1f}{median[name]:10.2f}{ratio:8.1f}x")
-    ratios = ", ".join(f"{times['published'] / times['ours']:.1f}" for times, _ in steps)
-    print(f"\nratio of ours, step by step: {ratios}")
+        (clock, cpu), (ratio, cpu_ratio) = median[name], median["published"] / median[name]
+        print(f"{label:34}{PICTURES * SAMPLES / clock:12.1f}{clock:10.2f}{ratio:8.1f}x{cpu:10.2f}{cpu_ratio:8.1f}x")
+    ratios = ["{:.1f} ({:.1f})".format(*times["published"] / times["ours"]) for times, _ in steps]
+    print(f"\nratio of ours, step by step, by the clock (in CPU time): {', '.join(ratios)}")
     print(f"largest difference of scores: {worst:.1e}; {(scores[:, 1] > 0).mean():.0%} of them are above 0")
     return 0 if worst <= TOLERANCE else 1
 
