@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
 def _without_random_warning() -> Iterator[None]:
     # open_clip warns that a model without weights is random; either the checkpoint fills it, or it is refused.
     def worth_telling(record: logging.LogRecord) -> bool:
-        return "initialized randomly" not in record.getMessage()
+        return not re.search("initialized randomly|no CLIP weights found", record.getMessage())
 
     logging.getLogger().addFilter(worth_telling)
     try:

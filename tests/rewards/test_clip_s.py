@@ -67,10 +67,10 @@ def published(state, w: float) -> tuple[list[float], list[float]]:
         seen = unit(tiny_clip.image_features_by_hand(state, tiny_clip.pixels_by_hand(image)))[0]
         read = text_by_hand(state, "A photo depicts " + caption)
         s = w * max(float(seen @ read), 0.0)
-        assert s > 0.0  # or the comparison is one of zeros
         t = max(float(read @ text_by_hand(state, "A photo depicts " + r)) for r in references)
         scores.append(s)
         with_references.append(2 * s * t / (s + t) if s + t else 0.0)
+    assert max(scores) > 0.05  # or the comparison is one of zeros
     return scores, with_references
 
 
