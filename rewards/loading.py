@@ -12,6 +12,12 @@ BUILT_IN = {
     "bleu": "rewards.bleu:Bleu",
     "repetition": "rewards.repetition:Repetition",
     "bad-ending": "rewards.endings:BadEnding",
+    "clip-s": "rewards.clip_s:ClipS",
+    "pac-s": "rewards.clip_s:PacS",
+    "pac-s++": "rewards.clip_s:PacSPlusPlus",
+    "ref-clip-s": "rewards.clip_s:RefClipS",
+    "ref-pac-s": "rewards.clip_s:RefPacS",
+    "ref-pac-s++": "rewards.clip_s:RefPacSPlusPlus",
 }
 
 

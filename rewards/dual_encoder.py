@@ -1,0 +1,93 @@
+"""A dual encoder: pictures and captions as unit vectors of one space. Scores read it, training moves it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+# PIL pictures to pixels [N, 3, H, W]; captions to {"input_ids", "attention_mask"}, each [M, L].
+Preprocess = Callable[[Sequence[Image.Image]], Tensor]
+Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
+
+
+class DualEncoder(nn.Module, ABC):
+    """A picture tower and a text tower with a common space of D dimensions.
+
+    preprocess: PIL pictures -> float32 pixels [N, 3, H, W]; holds no weights, so that it can run in data workers.
+    tokenize: captions -> "input_ids" and "attention_mask" [M, L]. L is that of the longest caption where shorter rows
+        change nothing (a causal tower, or one that masks padding), else the whole context; longer captions are cut, the
+        end token kept. The mask is 1 on what the tower reads, from the left: columns that it leaves out in all rows can
+        be cut off without a difference.
+    context_length: the most tokens of a caption, start and end among them.
+    source: where the weights come from, as `describe` says it.
+
+    Gradients flow through all `encode_*`; `forward` encodes both sides, for DDP and its like.
+    """
+
+    def __init__(
+        self, preprocess: Preprocess, tokenize: Tokenize, context_length: int, source: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.tokenize = tokenize
+        self.context_length = context_length
+        self.source = dict(source)
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> nn.Parameter:
+        """The logarithm of the inverse temperature, a learned scalar."""
+
+    @abstractmethod
+    def project_images(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] to [N, D], of any length."""
+
+    @abstractmethod
+    def project_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens [M, L] to [M, D], of any length."""
+
+    @abstractmethod
+    def project_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Every token's state [M, L, D] in the common space, of any length.
+
+        Raises ValueError for a tower that pools before it projects, whose tokens have no place in that space.
+        """
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] to unit vectors [N, D] in float32."""
+        return normalize(self.project_images(pixels).float(), dim=-1)
+
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens [M, L] to unit vectors [M, D] in float32, one a caption."""
+        return normalize(self.project_texts(input_ids, attention_mask).float(), dim=-1)
+
+    def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens [M, L] to unit vectors [M, L, D] in float32, one a token; that of the end token is the caption's."""
+        return normalize(self.project_tokens(input_ids, attention_mask).float(), dim=-1)
+
+    def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors of pictures [N, D] and captions [M, D]."""
+        return self.encode_images(pixels), self.encode_texts(input_ids, attention_mask)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.logit_scale.device
+
+    def describe(self) -> dict[str, Any]:
+        """What determines the vectors: where the weights come from, a hash of them, the context length."""
+        return {**self.source, "context_length": self.context_length, "weights": weights_hash(self)}
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A hash of all weights and buffers with their names, types and shapes: "sha256:…"."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
