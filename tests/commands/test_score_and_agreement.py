@@ -12,9 +12,9 @@ from rlcap.cli import main as rlcap
 from rlcap.commands.score import main as score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
-import judged  # noqa: E402
+import judged
 
-REWARDS = '''
+REWARDS = """
 class Width:
     __name__ = "width"
     needs = frozenset({"images", "references"})
@@ -27,7 +27,7 @@ class Width:
 
     def describe(self):
         return {"name": "width", "times": self.times}
-'''
+"""
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_agreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["benchmark"]["images"] == 2
     assert result["metrics"]["bleu-1"]["metric"]["tokenizer"]
     assert result["metrics"]["three"]["metric"]["n"] == 3
-    # "a dog runs" shares "a dog" with the rest, its foils "a"; "a red bus" shares "bus" with "one bus", "a red car" none
+    # foils share fewer words with the other references than the captions: "a red bus" "bus", "a red car" none
     assert result["metrics"]["bleu-1"]["accuracy"] == {"value": 100, "interval": [100, 100]}
     assert set(result["per_caption"][0]) == {"image_id", "caption", "bleu-1", "three"}
     assert Path(names["md"]).read_text() in capsys.readouterr().out

@@ -175,11 +175,13 @@ def test_polaris_tables(tmp_path: Path, kind: str) -> None:
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["mt", "refs", "score", "imgid"])
-            writer.writerows((cand, str(refs), score, name) for (cand, refs, score), name in zip(ROWS, files))
+            writer.writerows(
+                (cand, str(refs), score, name) for (cand, refs, score), name in zip(ROWS, files, strict=True)
+            )
     elif kind == "jsonl":
         lines = [
             json.dumps({"cand": cand, "refs": refs, "human_score": score, "img": name})
-            for (cand, refs, score), name in zip(ROWS, files)
+            for (cand, refs, score), name in zip(ROWS, files, strict=True)
         ]
         path.write_text("\n".join(lines))
     else:
@@ -229,7 +231,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     judged.flickr8k(tmp_path)
     annotations = tmp_path / "ExpertAnnotations.txt"
     annotations.write_text("1000_ab.jpg\t1001_ab.jpg#7\t1\t1\t1\n")
-    with pytest.raises(ValueError, match="line 1: there is no caption '1001_ab.jpg#7'"):
+    with pytest.raises(ValueError, match=r"line 1: there is no caption '1001_ab\.jpg#7'"):
         load_benchmark("flickr8k-expert", tmp_path)
     annotations.write_text("1000_ab.jpg\t1001_ab.jpg#1\t1\tgood\t1\n")
     with pytest.raises(ValueError, match="line 1: a rating must be a number, not 'good'"):

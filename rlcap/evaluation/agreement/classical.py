@@ -17,7 +17,11 @@ CLASSICAL = (*BLEU, "meteor", "rouge-l", "cider-d")
 
 def describe_classical(name: str, benchmark: Benchmark) -> dict[str, Any]:
     """What determines the scores of a classical metric."""
-    described = {"name": name, "scorer": f"pycocoevalcap {version('pycocoevalcap')}", "tokenizer": ptb.VERSION}
+    described: dict[str, Any] = {
+        "name": name,
+        "scorer": f"pycocoevalcap {version('pycocoevalcap')}",
+        "tokenizer": ptb.VERSION,
+    }
     if name == "cider-d":
         described |= {"document_frequencies": "references of all judged rows", "documents": len(benchmark.rows(0))}
     return described
