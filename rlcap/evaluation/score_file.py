@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,33 +39,35 @@ def write_scores(
     unscored (null) and are listed.
 
     Returns None where other ranks are still at it. Raises ValueError for parts with another header, for more than the
-    share `max_bad_images` of a rank's pictures that cannot be decoded, and as `rewards.score` does.
+    share `max_bad_images` of all pictures that cannot be decoded, and as `rewards.score` does.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, not {rank}")
     head = json.loads(json.dumps({"format": FORMAT, **header}, default=str))
-    finished = _finished(output, head)
+    folder = output.with_name(output.name + PARTS)
+    try:
+        done, bad = _read_parts(folder, head)
+    except FileNotFoundError:  # another rank joins them just now
+        done, bad = {}, {}
+    finished = _finished(output, head)  # looked for after the parts: they go when it is there
     if finished is not None:
         return finished
-    folder = output.with_name(output.name + PARTS)
-    folder.mkdir(parents=True, exist_ok=True)
-    done = _read_parts(folder, head)
     share = in_batches(items, batch_size)[rank::world]
     todo = [batch for batch in share if any(position not in done for position in batch)]
-    counter = BadImageCounter(len({items[p].image_id for batch in share for p in batch}), max_bad_images)
-    with (
-        _Part(folder / f"{rank}.jsonl", head) as part,
-        progress(
+    if todo:
+        counter = BadImageCounter(len({item.image_id for item in items}), max_bad_images)
+        counter.extend(bad.items(), warn=False)
+        bar = progress(
             total=sum(map(len, share)),
             initial=sum(map(len, share)) - sum(map(len, todo)),
             desc=reward.__name__ if world == 1 else f"{reward.__name__}, rank {rank} of {world}",
             unit="caption",
             disable=rank != 0,
-        ) as bar,
-    ):
-        for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers):
-            part.append(dict(zip(scored.positions, scored.values, strict=True)), scored.bad)
-            bar.update(len(scored.positions))
+        )
+        with bar, _Part(folder / f"{rank}.jsonl", head) as part:
+            for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers):
+                part.append(dict(zip(scored.positions, scored.values, strict=True)), scored.bad)
+                bar.update(len(scored.positions))
     return _joined(output, folder, head, items, rank)
 
 
@@ -74,8 +76,7 @@ def _joined(
 ) -> dict[str, Any] | None:
     """The whole result where all parts are there, written; ranks that find this at the same time write the same."""
     try:
-        done = _read_parts(folder, head)
-        bad = dict(pair for _, pairs in _lines(folder, head) for pair in pairs)
+        done, bad = _read_parts(folder, head)
     except FileNotFoundError:  # another rank has joined them and cleaned up
         return None
     if len(done) < len(items):
@@ -115,6 +116,7 @@ class _Part:
     """A rank's file: the header, then a line a batch, on the disk before the next one; a half line is cut off."""
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("a+b")
         self.file.seek(0)
         whole = self.file.read().rfind(b"\n") + 1
@@ -137,12 +139,10 @@ class _Part:
         self.file.close()
 
 
-def _read_parts(folder: Path, head: Mapping[str, Any]) -> dict[int, float | None]:
-    return {int(position): value for values, _ in _lines(folder, head) for position, value in values}
-
-
-def _lines(folder: Path, head: Mapping[str, Any]) -> Iterator[tuple[list[Any], list[Any]]]:
-    """(values, bad pictures) of every whole line of every part, whose headers must be `head`."""
+def _read_parts(folder: Path, head: Mapping[str, Any]) -> tuple[dict[int, float | None], dict[str, str]]:
+    """The values by position, and why pictures are bad, of every whole line of every part; headers must be `head`."""
+    values: dict[int, float | None] = {}
+    bad: dict[str, str] = {}
     for path in sorted(folder.glob("*.jsonl")):
         first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
         if first and json.loads(first) != head:
@@ -150,9 +150,10 @@ def _lines(folder: Path, head: Mapping[str, Any]) -> Iterator[tuple[list[Any], l
                 f"{path} was begun with other settings than these: {_difference(json.loads(first), head)}; remove "
                 f"the folder {folder} to start anew, or choose another output"
             )
-        for line in lines:
-            record = json.loads(line)
-            yield record["values"], record["bad"]
+        for record in map(json.loads, lines):
+            values.update(record["values"])
+            bad.update(record["bad"])
+    return values, bad
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
