@@ -19,6 +19,8 @@ COMMANDS = {
     "caption": "caption pictures, a folder of them, clips or videos",
     "report": "runs as one HTML page: curves, captions before and after, settings",
     "evaluate": "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity",
+    "score": "score captions with a reward: one value a caption, shared out over processes, resumable",
+    "agreement": "measure how far metrics and rewards agree with human judgments",
 }
 
 HELP_FLAGS = {"-h", "--help", "help"}

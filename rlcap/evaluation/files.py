@@ -31,6 +31,17 @@ def read_predictions(path: Path) -> dict[str, str]:
     return predictions
 
 
+def read_captions(path: Path) -> list[tuple[str, str]]:
+    """All captions of a file as (id, caption), in order; the layouts of `read_predictions`, and lists of captions too.
+
+    Raises ValueError naming the file and the id or line: a missing or unreadable file, another layout, no caption.
+    """
+    captions = [(image_id, caption) for image_id, own, _ in _entries(path) for caption in own]
+    if not captions:
+        raise ValueError(f"{path} has no captions")
+    return captions
+
+
 def read_references(source: str | os.PathLike[str], split: str | None = None, **reading: Any) -> dict[str, list[str]]:
     """References, id -> captions, from a JSON object, JSON lines, or anything that `load_captions` reads.
 

@@ -16,6 +16,8 @@ from shutil import which
 from threading import Timer
 from typing import IO
 
+from rlcap.console import progress
+
 # METEOR prints numbers in the machine's language and reads bytes in its encoding unless told.
 LOCALE = ["-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
 START_SECONDS = 300  # loading METEOR's paraphrases takes 6 to 8 s, more on a busy machine
@@ -53,10 +55,11 @@ def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]], java:
     """
     command = [str(java), "-Xmx2G", *LOCALE, "-jar", str(meteor_jar()), "-", "-", "-stdio", "-l", "en", "-norm"]
     limit = START_SECONDS + SECONDS_A_CAPTION * len(hypotheses)
-    with _program(command, meteor_jar().parent, limit) as ask:
+    bar = progress(hypotheses, desc="METEOR", unit="caption", leave=False, delay=5)
+    with _program(command, meteor_jar().parent, limit) as ask, bar:
         statistics = [
             ask(" ||| ".join(["SCORE", *map(_line, reference), _line(hypothesis)]), 1)[0]
-            for hypothesis, reference in zip(hypotheses, references, strict=True)
+            for hypothesis, reference in zip(bar, references, strict=True)
         ]
         answers = ask(" ||| ".join(["EVAL", *statistics]), len(statistics) + 1)
     try:

@@ -1,0 +1,107 @@
+"""How far scores agree with people: rank correlations, accuracy on pairs, and bootstrap intervals over pictures."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from rlcap.console import progress
+from rlcap.evaluation.agreement.benchmark import Benchmark, Pair, Ratings
+
+Statistics = dict[str, float]
+Statistic = Callable[[np.ndarray], Statistics]
+Interval = tuple[float, float]
+
+# What the keys are called in tables; all values are x 100.
+TITLES = {"kendall_b": "Kendall τ-b", "kendall_c": "Kendall τ-c", "spearman": "Spearman ρ", "accuracy": "accuracy"}
+CONFIDENCE = 0.95
+
+
+def statistic(benchmark: Benchmark, scores: np.ndarray) -> Statistic:
+    """The benchmark's statistics, x 100, of the candidates' scores `[C]`, as a function of the judged samples drawn.
+
+    Samples are rated candidates or pairs, by number, with repeats. Ratings give `kendall_b`, `kendall_c`, `spearman`;
+    pairs give `accuracy` and, where they have categories, `accuracy/<category>`. NaN where one is undefined: scores or
+    ratings that are all equal, a category without a pair.
+    """
+    judgments = benchmark.judgments
+    return _correlating(scores, judgments) if isinstance(judgments, Ratings) else _preferring(scores, judgments)
+
+
+def measure(benchmark: Benchmark, scores: np.ndarray) -> Statistics:
+    """The statistics over all samples."""
+    return statistic(benchmark, scores)(np.arange(len(benchmark.images)))
+
+
+def _correlating(scores: np.ndarray, ratings: Ratings) -> Statistic:
+    """Kendall's τ-b and τ-c and Spearman's ρ (scipy's)."""
+    if ratings.decimals is not None:
+        scores = np.round(scores, ratings.decimals)
+
+    def correlations(samples: np.ndarray) -> Statistics:
+        drawn, values = scores[samples], ratings.values[samples]
+        if ratings.pooled:
+            return _correlations(np.repeat(drawn, values.shape[1]), values.ravel())
+        each = [_correlations(drawn, of_rater) for of_rater in values.T]
+        return {key: float(np.mean([own[key] for own in each])) for key in each[0]}
+
+    return correlations
+
+
+def _preferring(scores: np.ndarray, pairs: Sequence[Pair]) -> Statistic:
+    """Percent of pairs whose better side scores higher; equal scores are a miss, as in the published code."""
+    right = np.array([scores[list(pair.better)].mean() > scores[list(pair.worse)].mean() for pair in pairs])
+    of = {name: np.array([pair.category == name for pair in pairs]) for name in sorted({p.category for p in pairs})}
+
+    def accuracies(samples: np.ndarray) -> Statistics:
+        drawn = right[samples]
+        values = {f"accuracy/{name}": _percent(drawn[own[samples]]) for name, own in of.items() if name}
+        return {"accuracy": _percent(drawn), **values}
+
+    return accuracies
+
+
+def _percent(right: np.ndarray) -> float:
+    return 100 * float(right.mean()) if len(right) else float("nan")
+
+
+def _correlations(scores: np.ndarray, ratings: np.ndarray) -> Statistics:
+    known = ~np.isnan(ratings)
+    scores, ratings = scores[known], ratings[known]
+    if len(ratings) < 2 or scores.min() == scores.max() or ratings.min() == ratings.max():
+        return dict.fromkeys(("kendall_b", "kendall_c", "spearman"), float("nan"))
+    return {
+        "kendall_b": 100 * float(stats.kendalltau(scores, ratings, variant="b").statistic),
+        "kendall_c": 100 * float(stats.kendalltau(scores, ratings, variant="c").statistic),
+        "spearman": 100 * float(stats.spearmanr(scores, ratings).statistic),
+    }
+
+
+def bootstrap(images: Sequence[str], of: Statistic, resamples: int, seed: int, what: str = "") -> dict[str, Interval]:
+    """Percentile intervals (95 %) of statistics, from drawing as many pictures as there are, with replacement.
+
+    Pictures are drawn, not samples, because judgments on one picture go together. images: the picture of each sample;
+    of: the statistics of the samples drawn, by number. The same seed draws the same pictures for every metric.
+    Resamples in which a statistic is undefined are left out of its interval (NaN where all are).
+    """
+    if resamples < 1:
+        raise ValueError(f"the bootstrap needs at least 1 resample, not {resamples}")
+    numbers: dict[str, list[int]] = {}
+    for number, image_id in enumerate(images):
+        numbers.setdefault(image_id, []).append(number)
+    of_picture = [np.array(own) for own in numbers.values()]
+    random = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {}
+    for _ in progress(range(resamples), desc=f"bootstrap {what}".strip(), unit="resample", leave=False, delay=2):
+        chosen = random.integers(len(of_picture), size=len(of_picture))
+        for key, value in of(np.concatenate([of_picture[picture] for picture in chosen])).items():
+            drawn.setdefault(key, []).append(value)
+    return {key: _interval(np.array(values)) for key, values in drawn.items()}
+
+
+def _interval(values: np.ndarray) -> Interval:
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

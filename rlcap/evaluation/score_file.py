@@ -1,0 +1,161 @@
+"""Scores of many captions in one file: shared out over processes, gone on with after a kill, joined at the end."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rewards import Reward
+from rlcap.console import progress
+from rlcap.data.images import BadImageCounter
+from rlcap.evaluation.scoring import Item, in_batches, score_items
+from rlcap.tracking.run_directory import write_json
+
+FORMAT = "rlcap scores 1"
+PARTS = ".parts"
+
+
+def write_scores(
+    reward: Reward,
+    items: Sequence[Item],
+    output: Path,
+    header: Mapping[str, Any],
+    *,
+    rank: int = 0,
+    world: int = 1,
+    batch_size: int = 64,
+    workers: int = 2,
+    max_bad_images: float = 0.01,
+) -> dict[str, Any] | None:
+    """Scores rank `rank`'s share of the items; the rank that finds all done writes `output` and returns what is in it.
+
+    Each rank appends to a file of its own in the folder `output`.parts, which goes once `output` is there. What is in
+    it already is not done again, however many processes wrote it: a killed run loses a batch. Batches are the same
+    whatever the number of processes, and so are the scores. `header` is what determines them: it is compared with that
+    of the parts, and of an `output` that is there already. Pictures that cannot be decoded leave their captions
+    unscored (null) and are listed.
+
+    Returns None where other ranks are still at it. Raises ValueError for parts with another header, for more than the
+    share `max_bad_images` of all pictures that cannot be decoded, and as `rewards.score` does.
+    """
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, not {rank}")
+    head = json.loads(json.dumps({"format": FORMAT, **header}, default=str))
+    folder = output.with_name(output.name + PARTS)
+    try:
+        done, bad = _read_parts(folder, head)
+    except FileNotFoundError:  # another rank joins them just now
+        done, bad = {}, {}
+    finished = _finished(output, head)  # looked for after the parts: they go when it is there
+    if finished is not None:
+        return finished
+    share = in_batches(items, batch_size)[rank::world]
+    todo = [batch for batch in share if any(position not in done for position in batch)]
+    if todo:
+        counter = BadImageCounter(len({item.image_id for item in items}), max_bad_images)
+        counter.extend(bad.items(), warn=False)
+        bar = progress(
+            total=sum(map(len, share)),
+            initial=sum(map(len, share)) - sum(map(len, todo)),
+            desc=reward.__name__ if world == 1 else f"{reward.__name__}, rank {rank} of {world}",
+            unit="caption",
+            disable=rank != 0,
+        )
+        with bar, _Part(folder / f"{rank}.jsonl", head) as part:
+            for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers):
+                part.append(dict(zip(scored.positions, scored.values, strict=True)), scored.bad)
+                bar.update(len(scored.positions))
+    return _joined(output, folder, head, items, rank)
+
+
+def _joined(
+    output: Path, folder: Path, head: Mapping[str, Any], items: Sequence[Item], rank: int
+) -> dict[str, Any] | None:
+    """The whole result where all parts are there, written; ranks that find this at the same time write the same."""
+    try:
+        done, bad = _read_parts(folder, head)
+    except FileNotFoundError:  # another rank has joined them and cleaned up
+        return None
+    if len(done) < len(items):
+        return None
+    values = [done[position] for position in range(len(items))]
+    known = [value for value in values if value is not None]
+    result = {
+        "header": dict(head),
+        "captions": len(items),
+        "scored": len(known),
+        "mean": math.fsum(known) / len(known) if known else None,
+        "bad_images": bad,
+        "scores": [
+            {"image_id": item.image_id, "caption": item.caption, "score": value}
+            for item, value in zip(items, values, strict=True)
+        ],
+    }
+    own = output.with_name(f"{output.name}.rank{rank}")
+    write_json(own, result)
+    own.replace(output)
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of this very command where it is there; one of another command is written anew in the end."""
+    if not output.is_file():
+        return None
+    try:
+        result = json.loads(output.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return result if isinstance(result, dict) and result.get("header") == head else None
+
+
+class _Part:
+    """A rank's file: the header, then a line a batch, on the disk before the next one; a half line is cut off."""
+
+    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("a+b")
+        self.file.seek(0)
+        whole = self.file.read().rfind(b"\n") + 1
+        self.file.truncate(whole)
+        if not whole:
+            self._write(head)
+
+    def append(self, values: Mapping[int, float | None], bad: Sequence[tuple[str, str]]) -> None:
+        self._write({"values": list(values.items()), "bad": list(bad)})
+
+    def _write(self, value: Any) -> None:
+        self.file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def __enter__(self) -> "_Part":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+
+def _read_parts(folder: Path, head: Mapping[str, Any]) -> tuple[dict[int, float | None], dict[str, str]]:
+    """The values by position, and why pictures are bad, of every whole line of every part; headers must be `head`."""
+    values: dict[int, float | None] = {}
+    bad: dict[str, str] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
+        if first and json.loads(first) != head:
+            raise ValueError(
+                f"{path} was begun with other settings than these: {_difference(json.loads(first), head)}; remove "
+                f"the folder {folder} to start anew, or choose another output"
+            )
+        for record in map(json.loads, lines):
+            values.update(record["values"])
+            bad.update(record["bad"])
+    return values, bad
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    return "; ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys)

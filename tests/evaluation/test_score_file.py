@@ -1,0 +1,132 @@
+"""Scores of many captions: shared out, gone on with after a kill, the same whatever the number of processes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from rlcap.evaluation.score_file import write_scores
+from rlcap.evaluation.scoring import Item, in_batches
+
+HEADER = {"reward": {"name": "words"}}
+
+
+class Words:
+    """Counts words, and the captions that it is handed; stops like a kill after so many calls."""
+
+    __name__ = "words"
+    needs: frozenset[str] = frozenset({"references"})
+
+    def __init__(self, stop_after: int = 1000) -> None:
+        self.seen: list[str] = []
+        self.calls, self.stop_after = 0, stop_after
+
+    def __call__(self, completions: Sequence[Any], *, references: Any, **columns: Any) -> list[float | None]:
+        if self.calls == self.stop_after:
+            raise KeyboardInterrupt
+        self.calls += 1
+        self.seen += completions
+        return [None if text == "no value" else len(text.split()) / 3 for text in completions]
+
+
+def items(number: int = 20) -> list[Item]:
+    return [Item(f"i{n // 2}", "no value" if n == 3 else "word " * (n + 1), ("reference",)) for n in range(number)]
+
+
+def test_batches_keep_pictures_together_and_their_references_apart() -> None:
+    one, other = ("r",), ("s",)
+    given = [Item("a", "1", one), Item("b", "2", one), Item("a", "3", one), Item("a", "4", other), Item("b", "5", one)]
+    assert in_batches(given, 2) == [[0, 2], [1, 4], [3]]
+    assert in_batches(given, 10) == [[0, 2, 1, 4], [3]]
+    assert in_batches(given, 1) == [[0, 2], [1, 4], [3]]
+    with pytest.raises(ValueError, match="batch size is 0"):
+        in_batches(given, 0)
+
+
+def test_one_process(tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    result = write_scores(Words(), items(), output, HEADER, batch_size=4)
+    assert result == json.loads(output.read_text())
+    assert result["header"] == {"format": "rlcap scores 1", **HEADER}
+    assert (result["captions"], result["scored"]) == (20, 19)
+    assert result["scores"][3] == {"image_id": "i1", "caption": "no value", "score": None}
+    assert result["scores"][4]["score"] == 5 / 3
+    assert result["mean"] == pytest.approx((sum(range(1, 21)) - 4) / 3 / 19)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+    again = Words()
+    assert write_scores(again, items(), output, HEADER, batch_size=4) == result
+    assert not again.seen
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    killed = Words(stop_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        write_scores(killed, items(), output, HEADER, batch_size=4)
+    assert not output.exists()
+    part = tmp_path / "scores.json.parts" / "0.jsonl"
+    part.write_bytes(part.read_bytes()[:-5])  # killed while it wrote: the last batch is lost
+    going_on = Words()
+    result = write_scores(going_on, items(), output, HEADER, batch_size=4)
+    assert len(going_on.seen) == 20 - 8
+    assert result is not None
+    whole = write_scores(Words(), items(), tmp_path / "whole.json", HEADER, batch_size=4)
+    assert result == whole
+    assert not part.parent.exists()
+
+
+def test_ranks_share_the_work_and_the_last_one_joins(tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    ranks = [Words() for _ in range(3)]
+    results = [
+        write_scores(ranks[rank], items(), output, HEADER, rank=rank, world=3, batch_size=4) for rank in (2, 0, 1)
+    ]
+    assert results[:2] == [None, None]
+    assert sum(len(rank.seen) for rank in ranks) == 20
+    assert all(rank.seen for rank in ranks)
+    assert results[2] == write_scores(Words(), items(), tmp_path / "one.json", HEADER, batch_size=4)
+
+
+def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    first = Words()
+    assert write_scores(first, items(), output, HEADER, rank=1, world=2, batch_size=4) is None
+    rest = Words()
+    assert write_scores(rest, items(), output, HEADER, batch_size=4) is not None
+    assert len(first.seen) + len(rest.seen) == 20
+
+
+def test_parts_of_other_settings_are_refused(tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    write_scores(Words(), items(), output, HEADER, rank=1, world=2, batch_size=4)
+    with pytest.raises(ValueError, match=r"1.jsonl was begun with other settings than these: reward was .*'words'"):
+        write_scores(Words(), items(), output, {"reward": {"name": "letters"}}, batch_size=4)
+
+
+class Width(Words):
+    __name__ = "width"
+    needs = frozenset({"images"})
+
+    def __call__(self, completions: Sequence[Any], *, images: Any, **columns: Any) -> list[float | None]:
+        return [float(image.width) for image in images]
+
+
+def test_broken_pictures_are_listed_and_limited(tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("RGB", (number + 1, 2)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    given = [Item(f"i{n}", text, (), {"image": str(tmp_path / f"{n}.png")}) for n in range(4) for text in ("x", "y")]
+    output = tmp_path / "scores.json"
+    with pytest.warns(UserWarning, match="skipped a picture"):
+        result = write_scores(Width(), given, output, HEADER, batch_size=4, max_bad_images=0.25)
+    assert result is not None
+    assert [row["score"] for row in result["scores"]] == [1, 1, 2, 2, None, None, 4, 4]
+    assert list(result["bad_images"]) == [str(tmp_path / "2.png")]
+    with (
+        pytest.warns(UserWarning, match="skipped a picture"),
+        pytest.raises(ValueError, match="1 of 4 pictures cannot be decoded"),
+    ):
+        write_scores(Width(), given, tmp_path / "strict.json", HEADER, max_bad_images=0)
