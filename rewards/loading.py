@@ -12,6 +12,8 @@ BUILT_IN = {
     "bleu": "rewards.bleu:Bleu",
     "repetition": "rewards.repetition:Repetition",
     "bad-ending": "rewards.endings:BadEnding",
+    "grammar": "rewards.grammar:Grammar",
+    "multi-tap": "rewards.multi_tap:MultiTap",
 }
 
 
