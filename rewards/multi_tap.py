@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from rewards.completions import column, texts
+from rewards.fingerprint import fingerprint
 from rewards.multi_tap_model import RatingModel
 from rewards.multi_tap_objectives import Objectives
 
@@ -116,6 +117,7 @@ class MultiTap:
             "objective": self.objective,
             "base_model": settings.base_model,
             "model_type": self.model.lvlm.config.model_type,
+            "weights": fingerprint(self.model),
             "prompt": settings.prompt,
             "rating_scale": [settings.lowest, settings.highest],
             "dtype": self.dtype,
