@@ -30,6 +30,9 @@ class RewardArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "when a checkpoint is written: epoch, steps or no"})
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints to keep"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "stays false: batches are made here"})
+    label_names: list[str] | None = field(
+        default_factory=lambda: ["labels"], metadata={"help": "stays so: what batches call their targets"}
+    )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "stays false: NaN stops the run"})
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "pin batches in memory (GPUs)"})
     ddp_find_unused_parameters: bool | None = field(
