@@ -84,7 +84,7 @@ class GrammarModel(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "GrammarModel":
-        """A trained model from its directory. Raises ValueError, by name, where something is missing or does not fit."""
+        """A trained model from its directory. Raises ValueError, by name, where something is missing or misfits."""
         directory = Path(path)
         settings_file, head_file = directory / SETTINGS_FILE, directory / HEAD_FILE
         for file in (settings_file, head_file):

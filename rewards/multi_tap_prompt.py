@@ -1,4 +1,4 @@
-"""What a vision-language model reads when it rates a caption: the pictures, a request, and the caption as the answer."""
+"""What a vision-language model reads when it rates a caption: pictures, a request, and the caption as the answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ PROMPT = "Describe this image."
 class RatingPrompt:
     """Pictures and captions as the model's inputs.
 
-    One prompt serves training and scoring: the user's turn is the pictures and the request, the assistant's the caption,
-    by the processor's chat template. (The published code trains with the picture in the assistant's turn and scores with
-    another prompt than it trained on.) Without a template it is the image tokens, the request and the caption.
+    One prompt serves training and scoring: by the processor's chat template the user's turn is the pictures and the
+    request, the assistant's the caption. (The published code trains with the picture in the assistant's turn, and
+    scores with another prompt than it trained on.) Without a template it is image tokens, request and caption.
 
     context: most tokens of a text with its picture, None where the model sets no limit. Nothing is cut off.
     """

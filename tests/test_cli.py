@@ -61,7 +61,7 @@ def test_an_unknown_command_is_told_with_the_known_ones(capsys: pytest.CaptureFi
     assert "there is no command 'trian'; there are: quickstart, xe, scst" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["caption", "features", "evaluate", "quickstart"])
+@pytest.mark.parametrize("command", ["caption", "features", "evaluate", "quickstart", "reward"])
 def test_each_command_has_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

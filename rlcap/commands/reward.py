@@ -1,6 +1,7 @@
 """`rlcap reward NAME`: trains a learned reward."""
 
 import importlib
+import sys
 
 REWARDS = {
     "multi-tap": "a vision-language model that rates captions, overall and by objective (MULTI-TAP)",
@@ -14,7 +15,7 @@ def main(argv: list[str]) -> None:
         width = max(map(len, REWARDS))
         lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in REWARDS.items())
         print(f"usage: rlcap reward NAME [--config RECIPE] [--KEY VALUE ...]\n\n{lines}")
-        return
+        sys.exit(0)  # as argparse does
     name, *rest = argv
     if name not in REWARDS:
         raise ValueError(f"there is no reward {name!r} to train; there are {', '.join(REWARDS)}")

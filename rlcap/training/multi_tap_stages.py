@@ -24,7 +24,7 @@ def of_split(rows: Sequence[RatedCaption], split: str, source: str) -> list[Rate
 
 
 def stage_two(args: MultiTapArguments, directory: Path, rows: Sequence[RatedCaption]) -> dict[str, Any]:
-    """Fits the objectives of the training rows, writes them into the reward's directory, and measures every other split.
+    """Fits the objectives of the training rows, writes them into the reward's directory, measures every other split.
 
     Returns split -> {"overall": measures, objective: measures}, which is also `ratings.json` in the run's folder. Data
     without objectives has its overall rating measured alone.

@@ -1,4 +1,4 @@
-"""What the trainers of learned rewards share: transformers.Trainer, whole checkpoints, the best model, metrics.jsonl."""
+"""What the trainers of learned rewards share: whole checkpoints, the best model, metrics.jsonl, going on."""
 
 import json
 from dataclasses import dataclass, field

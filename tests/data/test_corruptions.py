@@ -6,7 +6,7 @@ import pytest
 
 from rlcap.data.corruptions import CORRUPTIONS, can_be_corrupted, corrupt
 
-WORDS = "a brown dog runs across the green grass".split()
+WORDS = ["a", "brown", "dog", "runs", "across", "the", "green", "grass"]
 VOCABULARY = ["cat", "blue", "dog", "sky"]
 
 

@@ -19,7 +19,24 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-WORDS = "Describe this image. a the red blue green circle square in top left corner of picture".split()
+WORDS = [
+    "Describe",
+    "this",
+    "image.",
+    "a",
+    "the",
+    "red",
+    "blue",
+    "green",
+    "circle",
+    "square",
+    "in",
+    "top",
+    "left",
+    "corner",
+    "of",
+    "picture",
+]
 TEMPLATE = (
     "{% for m in messages %}{{ '<s> ' }}{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}{{ 'IMAGE ' }}{% else %}{{ c['text'] }} {% endif %}{% endfor %}{{ '</s> ' }}"

@@ -57,7 +57,7 @@ def test_captions_longer_than_the_encoder_reads_are_scored(base: Path, tmp_path:
 
 
 def test_what_cannot_be_loaded(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="grammar.json is missing"):
+    with pytest.raises(ValueError, match=r"grammar\.json is missing"):
         rewards.load("grammar", path=tmp_path)
     model = GrammarModel.create(base, GrammarSettings("tiny", width=8))
     model.save(tmp_path)

@@ -12,7 +12,26 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-WORDS = "a the red blue green circle square star is in on left right of and two small large".split()
+WORDS = [
+    "a",
+    "the",
+    "red",
+    "blue",
+    "green",
+    "circle",
+    "square",
+    "star",
+    "is",
+    "in",
+    "on",
+    "left",
+    "right",
+    "of",
+    "and",
+    "two",
+    "small",
+    "large",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[EOS]"]
 
 

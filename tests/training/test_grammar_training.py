@@ -21,7 +21,7 @@ import text_encoders
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = random.Random(0)
     one = "A {} {} {} is on the {} of the {} {}."
-    words = ["small large".split(), "red blue green".split(), "circle square star".split(), "left right".split()]
+    words = [["small", "large"], ["red", "blue", "green"], ["circle", "square", "star"], ["left", "right"]]
     words += words[1:3]
     path = tmp_path_factory.mktemp("data") / "captions.jsonl"
     with path.open("w") as file:
@@ -90,5 +90,5 @@ def test_what_is_refused(data: Path, tmp_path: Path) -> None:
         run(data, Path("/nowhere"), tmp_path, "--debug")
     with pytest.raises(ValueError, match="negatives is 0; it must be 1 or more"):
         run(data, Path("/nowhere"), tmp_path, "--negatives", "0", "--debug")
-    with pytest.raises(ValueError, match="no reward 'gramar' to train; there are .*grammar"):
+    with pytest.raises(ValueError, match=r"no reward 'gramar' to train; there are .*grammar"):
         main(["reward", "gramar", "--debug"])
