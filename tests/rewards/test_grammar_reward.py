@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import rewards
 from rewards.grammar_model import GrammarModel, GrammarSettings, normal_form
+from rlcap.evaluation.metrics import score_captions
 
 CAPTIONS = ["a red circle", "the small green star is in the left of a large blue square"]
 
@@ -92,3 +93,16 @@ def test_a_real_sentence_encoder(shared: Path) -> None:
     ]
     assert parts[0] > 0.99  # the words are the same
     assert min(parts) < 0.95  # and their order is seen further up
+
+
+def test_it_is_a_measure_too(base: Path, tmp_path: Path) -> None:
+    GrammarModel.create(base, GrammarSettings("tiny", width=8)).save(tmp_path)
+    predictions = dict(zip("xy", CAPTIONS, strict=True))
+    references = {key: ["a red circle"] for key in predictions}
+    evaluation = score_captions(predictions, references, metrics=["grammar_head"], grammar_head=tmp_path)
+    values = rewards.load("grammar", path=tmp_path)(CAPTIONS)
+    assert evaluation.metrics["grammar_probability"] == pytest.approx(50 * sum(values), abs=1e-4)
+    assert evaluation.per_caption["y"]["grammar_probability"] == pytest.approx(100 * values[1], abs=1e-4)
+    with pytest.raises(ValueError, match="grammar_probability cannot be computed: no grammar head was given"):
+        score_captions(predictions, references, metrics=["grammar_probability"])
+    assert "grammar_probability" not in score_captions(predictions, references, java=False, metrics=["bleu"]).metrics
