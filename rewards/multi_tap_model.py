@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -178,7 +179,7 @@ def load_lvlm(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     Raises ValueError where there is none, and by key names where its weights are missing or of another shape.
     """
     try:
-        loaded = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, output_loading_info=True)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, output_loading_info=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"multi-tap: {path} could not be loaded as an image-text-to-text model: {error}") from error
     lvlm, info = loaded
@@ -196,10 +197,10 @@ def merged_state(lvlm: PreTrainedModel) -> dict[str, Tensor]:
     from peft.tuners.lora import LoraLayer
 
     state = {name.replace(".base_layer.", "."): t for name, t in lvlm.state_dict().items() if ".lora_" not in name}
-    for name, module in lvlm.named_modules():
-        if isinstance(module, LoraLayer):
-            weight = state[f"{name}.weight"]
-            state[f"{name}.weight"] = weight + module.get_delta_weight("default").to(weight.dtype)
+    layers: dict[str, Any] = {name: module for name, module in lvlm.named_modules() if isinstance(module, LoraLayer)}
+    for name, module in layers.items():
+        weight = state[f"{name}.weight"]
+        state[f"{name}.weight"] = weight + module.get_delta_weight("default").to(weight.dtype)
     return state
 
 
