@@ -2,7 +2,7 @@
 
     python benchmarks/multi_tap.py [--model DIR|ID] [--captions 16] [--repetitions 5] [--tokens 8]
 
-Without a model a LLaVA of 30 million random weights is built from its configuration: a time then says how many passes
+Without a model a LLaVA of 64 million random weights is built from its configuration: a time then says how many passes
 each side takes, and nothing about the quality of a verdict. Both sides read the same pictures and captions in the same
 batches, take turns, and the judge generates exactly `--tokens` tokens with its key-value cache.
 """

@@ -53,7 +53,7 @@ class RewardArguments(TrainingArguments):
 
 
 class RewardTrainer(Trainer):
-    """Trains a model that has `save(directory)`; of the weights a checkpoint keeps those that train.
+    """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
 
     The model that is best by `metric_for_best_model` is in `model/`, the last one where nothing is evaluated.
     """
@@ -62,6 +62,11 @@ class RewardTrainer(Trainer):
 
     def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
         super().__init__(model=model, args=args, **options)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "learned rewards train in one process or with DDP; under FSDP or DeepSpeed no rank has all weights, and "
+                "checkpoints would be written in part. Train with LoRA where a model does not fit"
+            )
         self.model_accepts_loss_kwargs = False  # **inputs of a forward are no loss arguments: Trainer averages
         self.run_dir = Path(str(args.output_dir))
 
