@@ -64,8 +64,8 @@ class RewardTrainer(Trainer):
         super().__init__(model=model, args=args, **options)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
-                "learned rewards train in one process or with DDP; under FSDP or DeepSpeed no rank has all weights, and "
-                "checkpoints would be written in part. Train with LoRA where a model does not fit"
+                "learned rewards train in one process or with DDP; under FSDP or DeepSpeed no rank has all weights "
+                "to save. Train with LoRA where a model does not fit"
             )
         self.model_accepts_loss_kwargs = False  # **inputs of a forward are no loss arguments: Trainer averages
         self.run_dir = Path(str(args.output_dir))
