@@ -18,6 +18,8 @@ BUILT_IN = {
     "ref-clip-s": "rewards.clip_s:RefClipS",
     "ref-pac-s": "rewards.clip_s:RefPacS",
     "ref-pac-s++": "rewards.clip_s:RefPacSPlusPlus",
+    "grammar": "rewards.grammar:Grammar",
+    "multi-tap": "rewards.multi_tap:MultiTap",
 }
 
 

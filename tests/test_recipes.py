@@ -112,6 +112,9 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     from rlcap.training.xe import XEArguments
 
     command = name.split("/")[0]
+    if command == "rewards":
+        _reward_recipe(name, tmp_path)
+        return
     argument_class = {"xe": XEArguments, "scst": SCSTArguments}[command]
     paths = ["--data", "captions.json", "--output_dir", str(tmp_path), "--use_cpu", "true"]
     given = find_recipe(name).read_text()
@@ -120,3 +123,16 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     data, _, args = parse(["--config", name, *paths], command, DataArguments, CaptionerArguments, argument_class)
     assert data.data == "captions.json"
     assert isinstance(args, argument_class)
+
+
+def _reward_recipe(name: str, output: Path) -> None:
+    from rlcap.training.grammar import GrammarArguments
+    from rlcap.training.multi_tap import MultiTapArguments
+
+    reward = name.split("/")[1]
+    classes = {"multi_tap": (MultiTapArguments, "--model"), "grammar": (GrammarArguments, "--encoder")}
+    argument_class, model = classes[reward]
+    paths = ["--data", "captions.json", "--output_dir", str(output), model, "somewhere", "--use_cpu", "true"]
+    (args,) = parse(["--config", name, *paths], f"reward {reward}", argument_class)
+    assert isinstance(args, argument_class)
+    assert args.data == "captions.json"

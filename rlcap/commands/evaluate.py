@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
         references,
         java=False if arguments.no_java else "auto",
         training_captions=training,
+        grammar_head=arguments.grammar_head,
         metrics=arguments.metrics,
     )
     evaluation.notes[:0] = notes
@@ -147,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         "--train-captions", metavar="FILE", help="for novel_share: a references file, or .txt with one caption a line"
     )
     parser.add_argument("--train-split", default="train", help="its split, in files that have splits (default train)")
+    parser.add_argument(
+        "--grammar-head", metavar="DIR", help="for grammar_probability: a folder written by `rlcap reward grammar`"
+    )
     parser.add_argument("--no-java", action="store_true", help="leave out METEOR and SPICE, which need Java")
     parser.add_argument("--allow-missing", action="store_true", help="score only the pictures that both sides have")
     add_column_flags(parser)

@@ -40,6 +40,9 @@ FAMILIES: dict[str, dict[str, str]] = {
         "distinct_1": "distinct words / words, over all captions",
         "distinct_2": "distinct bigrams / words, over all captions",
     },
+    "grammar_head": {
+        "grammar_probability": "mean probability, by a head of `rlcap reward grammar`, of being a real caption, x 100"
+    },
     "novel": {"novel_share": "percent of captions that are not among the training captions"},
 }
 METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, text in family.items()} | {
@@ -51,7 +54,7 @@ IN_SHORT = (
     *("rep_4_count", *(checker.measure for checker in CHECKERS.values()), "length", "vocabulary"),
 )
 LOWER_IS_BETTER = {*(checker.measure for checker in CHECKERS.values()), *FAMILIES["repetition"]}
-HIGHER_IS_BETTER = {"cider", "meteor", "rouge_l", "spice", *FAMILIES["bleu"]}
+HIGHER_IS_BETTER = {"grammar_probability", "cider", "meteor", "rouge_l", "spice", *FAMILIES["bleu"]}
 
 
 def direction(metric: str) -> int:
@@ -97,6 +100,7 @@ def score_captions(
     *,
     java: bool | Literal["auto"] = "auto",
     training_captions: Iterable[str] | None = None,
+    grammar_head: str | Path | None = None,
     metrics: Iterable[str] | None = None,
 ) -> Evaluation:
     """Scores one caption a picture against its references (plain text on both sides, at least one reference each).
@@ -104,14 +108,15 @@ def score_captions(
     `metrics` names keys of METRICS or families of FAMILIES; None is every one that can be computed here. `java`: "auto"
     leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without, unsaid.
     LanguageTool is asked where it is named, or where the environment says where it is (docs/grammar.md). `novel_share`
-    needs `training_captions`. An empty caption is scored as such. CIDEr's document frequencies come from the references
-    given, so scores of different sets are not comparable.
+    needs `training_captions`, `grammar_probability` a directory that `rlcap reward grammar` wrote. An empty caption is
+    scored as such. CIDEr's document frequencies come from the references given, so scores of different sets are not
+    comparable.
 
     Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
     named metric needs is missing.
     """
     ids = _matched(predictions, references)
-    keys, notes = _chosen(metrics, java, training_captions is not None)
+    keys, notes = _chosen(metrics, java, training_captions is not None, grammar_head is not None)
     tokens = [tokenize(predictions[key]) for key in ids]
     empty = sum(not words for words in tokens)
     if empty:
@@ -140,6 +145,11 @@ def score_captions(
     if "novel_share" in keys and training_captions is not None:
         measured["novel_share"] = novel_share(tokens, {tuple(tokenize(text)) for text in training_captions})
     values |= {key: value for key, value in measured.items() if key in keys}
+    if "grammar_probability" in keys and grammar_head is not None:
+        from rewards.grammar import Grammar  # brings torch, which no other metric needs
+
+        each = Grammar(path=grammar_head)([predictions[key] for key in ids])
+        keep("grammar_probability", sum(each) / len(each), each)
     for checker in CHECKERS.values():
         if checker.measure not in keys:
             continue
@@ -212,7 +222,7 @@ def describe_ids(ids: Sequence[str]) -> str:
 
 
 def _chosen(
-    metrics: Iterable[str] | None, use_java: bool | Literal["auto"], training: bool
+    metrics: Iterable[str] | None, use_java: bool | Literal["auto"], training: bool, grammar_head: bool
 ) -> tuple[set[str], list[str]]:
     """The keys to compute and notes on those left out; ValueError where one that was named cannot be computed."""
     named: set[str] = set()
@@ -238,8 +248,10 @@ def _chosen(
             impossible[checker.measure] = reason
     if not training:
         impossible["novel_share"] = "no training captions were given"
+    if not grammar_head:
+        impossible["grammar_probability"] = "no grammar head was given"
     for key in named & impossible.keys():
         raise ValueError(f"{key} cannot be computed: {impossible[key]}")
-    own_choice = {"novel_share"} | ({"meteor", "spice"} if use_java is False else set())
+    own_choice = {"novel_share", "grammar_probability"} | ({"meteor", "spice"} if use_java is False else set())
     left_out = [key for key in impossible if key in keys and key not in own_choice]
     return keys - impossible.keys(), [f"{key} is not among the results: {impossible[key]}" for key in left_out]

@@ -26,6 +26,8 @@ PACKAGES = (
         "harper-py",
         "language-tool-python",
         "wandb",
+        "scikit-learn",
+        "scipy",
     ),
 )
 

@@ -1,0 +1,22 @@
+"""`rlcap reward NAME`: trains a learned reward."""
+
+import importlib
+import sys
+
+REWARDS = {
+    "multi-tap": "a vision-language model that rates captions, overall and by objective (MULTI-TAP)",
+    "grammar": "a head on a text encoder that tells captions from broken ones",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Runs the training of the reward that the first word names."""
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(map(len, REWARDS))
+        lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in REWARDS.items())
+        print(f"usage: rlcap reward NAME [--config RECIPE] [--KEY VALUE ...]\n\n{lines}")
+        sys.exit(0)  # as argparse does
+    name, *rest = argv
+    if name not in REWARDS:
+        raise ValueError(f"there is no reward {name!r} to train; there are {', '.join(REWARDS)}")
+    importlib.import_module(f"rlcap.commands.reward_{name.replace('-', '_')}").main(rest)

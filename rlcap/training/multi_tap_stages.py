@@ -1,0 +1,57 @@
+"""What follows stage 1: the best model's embeddings, an objective each fitted on them, and both stages measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rewards.multi_tap_model import RatingModel
+from rlcap.console import say
+from rlcap.data.rated_captions import RatedCaption
+from rlcap.tracking.run_directory import write_json
+from rlcap.training import checkpoints
+from rlcap.training.multi_tap import MultiTapArguments, embed_all
+from rlcap.training.multi_tap_objectives import fit_objectives, measure_objectives
+from rlcap.training.rating_measures import rating_measures
+
+
+def of_split(rows: Sequence[RatedCaption], split: str, source: str) -> list[RatedCaption]:
+    """The rows of a split; ValueError naming the splits there are where it has none."""
+    found = [row for row in rows if row.split == split]
+    if not found:
+        there = ", ".join(sorted({row.split for row in rows}))
+        raise ValueError(f"{source} has no rows in the split {split!r}; there are {there}")
+    return found
+
+
+def stage_two(args: MultiTapArguments, directory: Path, rows: Sequence[RatedCaption]) -> dict[str, Any]:
+    """Fits the objectives of the training rows, writes them into the reward's directory, measures every other split.
+
+    Returns split -> {"overall": measures, objective: measures}, which is also `ratings.json` in the run's folder. Data
+    without objectives has its overall rating measured alone.
+    """
+    model = RatingModel.load(directory).to(args.device)
+    batch, workers = args.per_device_eval_batch_size, args.dataloader_num_workers
+    train = [row for row in rows if row.split == "train"]
+    objectives = None
+    if any(row.objectives for row in train):
+        embeddings, _ = embed_all(model, train, batch, workers)
+        targets, pictures = [row.objectives for row in train], [row.image_id for row in train]
+        objectives = fit_objectives(embeddings, targets, pictures, args.alphas, args.folds)
+        with checkpoints.whole_directory(directory) as unfinished:
+            model.save(unfinished)
+            objectives.save(unfinished)
+    measured: dict[str, Any] = {}
+    for split in dict.fromkeys(row.split for row in rows if row.split != "train"):
+        own = [row for row in rows if row.split == split]
+        if len(own) < 2:
+            continue
+        embeddings, ratings = embed_all(model, own, batch, workers)
+        measured[split] = {"overall": rating_measures(ratings, [model.settings.scaled(row.rating) for row in own])}
+        if objectives is not None:
+            measured[split] |= measure_objectives(
+                objectives, embeddings, [row.objectives for row in own], args.tolerance
+            )
+        for name, measures in measured[split].items():
+            say(f"{split}, {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in measures.items()))
+    write_json(directory.parent / "ratings.json", measured)
+    return measured

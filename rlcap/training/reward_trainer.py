@@ -1,0 +1,148 @@
+"""What the trainers of learned rewards share: whole checkpoints, the best model, metrics.jsonl, going on."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
+
+from rlcap.console import say
+from rlcap.recipes import check_types
+from rlcap.tracking import run_directory
+from rlcap.training import checkpoints
+from rlcap.training.arguments import require, settings_of
+from rlcap.training.run import refuse_another_run
+
+TRAINED_FILE = "trained.safetensors"
+
+
+@dataclass
+class RewardArguments(TrainingArguments):
+    """transformers.TrainingArguments with the defaults that suit learned rewards."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "the run's folder; the reward is in its `model/`"})
+    logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "when validation is measured: epoch, steps or no"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when a checkpoint is written: epoch, steps or no"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints to keep"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "stays false: batches are made here"})
+    label_names: list[str] | None = field(
+        default_factory=lambda: ["labels"], metadata={"help": "stays so: what batches call their targets"}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "stays false: NaN stops the run"})
+    dataloader_pin_memory: bool = field(default=False, metadata={"help": "pin batches in memory (GPUs)"})
+    ddp_find_unused_parameters: bool | None = field(
+        default=True, metadata={"help": "true: a vision tower may have layers that its language model never reads"}
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(bool(self.output_dir), "output_dir", self.output_dir, "the run's folder (--output_dir runs/NAME)")
+        require(
+            self.resume_from_checkpoint is None,
+            "resume_from_checkpoint",
+            self.resume_from_checkpoint,
+            "left out: the same command goes on from the last complete checkpoint in output_dir by itself",
+        )
+        require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept in `model/`")
+        super().__post_init__()
+
+
+class RewardTrainer(Trainer):
+    """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
+
+    The model that is best by `metric_for_best_model` is in `model/`, the last one where nothing is evaluated.
+    """
+
+    args: RewardArguments
+
+    def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
+        super().__init__(model=model, args=args, **options)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "learned rewards train in one process or with DDP; under FSDP or DeepSpeed no rank has all weights "
+                "to save. Train with LoRA where a model does not fit"
+            )
+        self.model_accepts_loss_kwargs = False  # **inputs of a forward are no loss arguments: Trainer averages
+        self.run_dir = Path(str(args.output_dir))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that train, by name."""
+        return {name: p for name, p in self._bare().named_parameters() if p.requires_grad}
+
+    def export(self) -> None:
+        """Writes the reward as it is now into `model/`, which appears whole or not at all."""
+        if self.args.should_save:
+            with checkpoints.whole_directory(self.run_dir / "model") as unfinished:
+                self._bare().save(unfinished)
+        self.accelerator.wait_for_everyone()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs, and writes the line to `metrics.jsonl` too. Raises ValueError where the loss is no number."""
+        super().log(logs, start_time)
+        if not torch.isfinite(torch.tensor(float(logs.get("loss", 0.0)))):
+            raise ValueError(f"the loss is {logs['loss']} at step {self.state.global_step}")
+        if self.is_world_process_zero() and "train_runtime" not in logs:
+            run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
+
+    def _bare(self) -> Any:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best:
+            self.export()
+        return is_best
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self.args.should_save:
+            directory = Path(str(output_dir))
+            directory.mkdir(parents=True, exist_ok=True)
+            save_file(
+                {name: p.detach().cpu().contiguous() for name, p in self.trained().items()}, directory / TRAINED_FILE
+            )
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            checkpoints.mark_complete(self.run_dir / f"{checkpoints.PREFIX}{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        directory = Path(resume_from_checkpoint)
+        stored, own = load_file(directory / TRAINED_FILE), self.trained()
+        if stored.keys() != own.keys():
+            different = sorted(stored.keys() ^ own.keys())
+            raise ValueError(f"{directory} is of a run that trains other weights: {', '.join(different[:5])}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(stored[name])
+        if self.is_world_process_zero():
+            step = int(directory.name.removeprefix(checkpoints.PREFIX))
+            run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", step)
+
+
+def train(trainer: RewardTrainer, command: str) -> Path:
+    """Trains, or goes on from the last complete checkpoint; returns the folder of the reward, `model/`.
+
+    Raises ValueError where the run's folder holds a run with other settings.
+    """
+    args, run_dir = trainer.args, trainer.run_dir
+    settings = json.loads(json.dumps(settings_of(args)))
+    resume = checkpoints.last_complete(run_dir)
+    if trainer.is_world_process_zero():
+        refuse_another_run(run_dir, settings)
+        run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
+        trained = sum(p.numel() for p in trainer.trained().values())
+        say(f"rlcap: {trained:,} of {sum(p.numel() for p in trainer._bare().parameters()):,} parameters train")
+        if resume is not None:
+            say(f"rlcap: going on from {resume}")
+        else:
+            run_directory.truncate_metrics(run_dir / "metrics.jsonl", -1)
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    if args.eval_strategy == "no" or trainer.state.best_metric is None:
+        trainer.export()
+    return run_dir / "model"

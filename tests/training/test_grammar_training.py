@@ -1,0 +1,94 @@
+"""`rlcap reward grammar`: it learns, resumes, and says what it cannot use."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+import rewards
+from rlcap.cli import main
+from rlcap.data.corruptions import CORRUPTIONS
+from rlcap.training.grammar import REAL, Corpus, EveryKind, Pairs
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rewards"))
+
+import text_encoders
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = random.Random(0)
+    one = "A {} {} {} is on the {} of the {} {}."
+    words = [["small", "large"], ["red", "blue", "green"], ["circle", "square", "star"], ["left", "right"]]
+    words += words[1:3]
+    path = tmp_path_factory.mktemp("data") / "captions.jsonl"
+    with path.open("w") as file:
+        for number in range(300):
+            split = ("train", "train", "train", "train", "val", "test")[number % 6]
+            caption = one.format(*map(rng.choice, words))
+            file.write(json.dumps({"image": f"{number}.png", "captions": [caption], "split": split}) + "\n")
+    return path
+
+
+def run(data: Path, encoder: Path, output: Path, *more: str) -> None:
+    main(
+        [
+            *("reward", "grammar", "--data", str(data), "--encoder", str(encoder), "--output_dir", str(output)),
+            *("--per_device_train_batch_size", "32", "--per_device_eval_batch_size", "64", "--learning_rate", "0.01"),
+            *("--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--width", "32", *more),
+        ]
+    )
+
+
+def test_it_learns_what_a_caption_is(data: Path, tmp_path: Path) -> None:
+    encoder = text_encoders.bert(tmp_path / "bert")
+    run(data, encoder, tmp_path / "run", "--train_encoder", "true", "--negatives", "16", "--learning_rate", "0.002")
+    accuracy = json.loads((tmp_path / "run" / "accuracy.json").read_text())
+    assert set(accuracy) == {f"test_accuracy{kind}" for kind in ("", "_real", *(f"_{kind}" for kind in CORRUPTIONS))}
+    assert accuracy["test_accuracy"] > 85
+    reward = rewards.load("grammar", path=tmp_path / "run" / "model")
+    good, bad = reward(["a small red star is on the left of the blue circle", "a a small is star is on left the left"])
+    assert good > 0.5 > bad
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    encoder = text_encoders.bert(tmp_path / "bert")
+    constant = ("--negatives", "1", "--lr_scheduler_type", "constant", "--max_eval_captions", "10")
+    run(data, encoder, tmp_path / "whole", "--num_train_epochs", "2", *constant)
+    run(data, encoder, tmp_path / "parts", "--num_train_epochs", "1", *constant)
+    run(data, encoder, tmp_path / "parts", "--num_train_epochs", "2", *constant)
+    whole, parts = (load_file(tmp_path / name / "checkpoint-14" / "trained.safetensors") for name in ("whole", "parts"))
+    assert list(whole) == ["head.0.weight", "head.2.weight"]
+    assert all((whole[name] == parts[name]).all() for name in whole)
+
+
+def test_pairs_are_a_function_of_the_seed_and_the_index() -> None:
+    corpus = Corpus.of(["A red circle.", "a blue star on the left", "Star", "the circle a red"])
+    assert corpus.captions == ("a red circle", "a blue star on the left", "the circle a red")
+    pairs = Pairs(corpus, negatives=50, seed=1)
+    assert len(pairs) == 150
+    assert [pairs[i] for i in range(150)] == [Pairs(corpus, 50, 1)[i] for i in range(150)]
+    assert pairs[0] != Pairs(corpus, 50, 2)[0] or pairs[3] != Pairs(corpus, 50, 2)[3]
+    for i in range(150):
+        (real, label), (broken, kind) = pairs[i]
+        assert label == REAL
+        assert kind in range(5)
+        assert real in corpus.real
+        assert broken not in corpus.real
+    every = EveryKind(corpus, limit=2, seed=0)
+    assert [kind for ((_, kind),) in map(every.__getitem__, range(len(every)))] == [REAL, REAL, *range(5), *range(5)]
+
+
+def test_what_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none of 2 captions has two different words"):
+        Corpus.of(["dog", "a a"])
+    with pytest.raises(ValueError, match="/nowhere could not be loaded as a text encoder"):
+        run(data, Path("/nowhere"), tmp_path, "--debug")
+    with pytest.raises(ValueError, match="negatives is 0; it must be 1 or more"):
+        run(data, Path("/nowhere"), tmp_path, "--negatives", "0", "--debug")
+    with pytest.raises(ValueError, match=r"no reward 'gramar' to train; there are .*grammar"):
+        main(["reward", "gramar", "--debug"])

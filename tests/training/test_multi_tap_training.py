@@ -1,0 +1,161 @@
+"""`rlcap reward multi-tap`: stage 1 learns, all three ways of training, resume, stage 2, and what is refused."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import rewards
+from rlcap.cli import main
+from rlcap.data.rated_captions import load_rated_captions
+from rlcap.training.multi_tap_objectives import fit_objectives, measure_objectives
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rewards"))
+
+import lvlms
+
+pytest.importorskip("sklearn", reason="stage 2 needs scikit-learn: pip install 'rlcap[scorers]'")
+
+COLOURS = ["red", "blue", "green"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lvlms.llava(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Captions on a scale from 1 to 5 that says how much red and how many words there are; no two splits share a
+    picture."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = []
+    for number in range(36):
+        Image.new("RGB", (16, 16), COLOURS[number % 3]).save(folder / f"{number}.png")
+        split = "val" if number >= 30 else "test" if number >= 24 else "train"
+        for colour in COLOURS:
+            for extra in ("", " in the picture"):
+                objectives = {"redness": float(colour == "red"), "long": [len(extra), len(extra)]}
+                lines.append(
+                    {
+                        **{"image": f"{number}.png", "split": split, "caption": f"a {colour} circle{extra}"},
+                        **{"rating": [5, 5] if colour == "red" else 1, "objectives": objectives},
+                    }
+                )
+    path = folder / "ratings.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def run(data: Path, base: Path, output: Path, *more: str) -> None:
+    main(
+        [
+            *("reward", "multi-tap", "--data", str(data), "--model", str(base), "--output_dir", str(output)),
+            *("--per_device_train_batch_size", "24", "--per_device_eval_batch_size", "36", "--learning_rate", "0.01"),
+            *("--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--num_train_epochs", "8", *more),
+        ]
+    )
+
+
+@pytest.mark.parametrize("weights", ["full", "lora", "head"])
+def test_both_stages_learn(weights: str, data: Path, base: Path, tmp_path: Path) -> None:
+    checkpointing = ("--activation_checkpointing", "true") if weights != "head" else ("--learning_rate", "0.1")
+    run(data, base, tmp_path, "--train_weights", weights, *checkpointing)
+    measured = json.loads((tmp_path / "ratings.json").read_text())
+    assert set(measured) == {"test", "val"}
+    assert set(measured["test"]) == {"overall", "redness", "long"}
+    # A head alone reads what 32 random features happen to say.
+    assert measured["test"]["overall"]["kendall_b"] > (0.3 if weights == "head" else 0.5)
+    assert measured["test"]["redness"]["accuracy"] == 1.0
+    assert measured["test"]["redness"]["accuracy_of_mean"] == pytest.approx(2 / 3)
+    assert measured["test"]["long"]["pearson"] > 0.9
+    reward = rewards.load("multi-tap", path=tmp_path / "model")
+    captions = ["a red circle in the picture", "a blue circle in the picture"]
+    red, blue = reward(captions, images=[Image.new("RGB", (16, 16), "green")] * 2)
+    assert red > blue + 0.1
+    assert reward.describe()["rating_scale"] == [1.0, 5.0]
+    before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "model"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    if weights == "head":
+        assert not changed
+    elif weights == "lora":
+        assert changed
+        assert all(name.endswith(("q_proj.weight", "v_proj.weight")) for name in changed)
+    else:
+        assert any("vision_tower" in name for name in changed)
+        assert any("mlp" in name for name in changed)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, base: Path, tmp_path: Path) -> None:
+    schedule = ("--lr_scheduler_type", "constant", "--train_weights", "lora", "--metric_for_best_model", "loss")
+    run(data, base, tmp_path / "whole", "--num_train_epochs", "2", *schedule)
+    run(data, base, tmp_path / "parts", "--num_train_epochs", "1", *schedule)
+    run(data, base, tmp_path / "parts", "--num_train_epochs", "2", *schedule)
+    whole, parts = (load_file(tmp_path / name / "checkpoint-12" / "trained.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with pytest.raises(ValueError, match="lora_rank: 16 there, 4 now"):
+        run_debug(data, base, tmp_path / "parts", "--num_train_epochs", "2", "--lora_rank", "4", *schedule)
+
+
+def run_debug(*arguments: object) -> None:
+    run(*arguments, "--debug")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--rating_range", "1", "4"), r"rating_range is \[1.0, 4.0\], and the data has ratings from 1 to 5"),
+        (("--dtype", "bfloat16"), "dtype is 'bfloat16'; it must be float32 with train_weights full"),
+        (("--train_weights", "some"), "train_weights is 'some'; it must be one of full, lora, head"),
+        (("--model", "/nowhere"), "/nowhere could not be loaded"),
+    ],
+)
+def test_what_is_refused(more: tuple[str, ...], message: str, data: Path, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_debug(data, base, tmp_path, *more)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"caption": "a", "rating": 1}', 'line 1 needs "image"'),
+        ('{"image": "a.png", "rating": 1}', '"caption" must be a text'),
+        ('{"image": "a.png", "caption": "a", "rating": "good"}', '"rating" must be a number'),
+        ('{"image": "a.png", "caption": "a", "rating": 1, "objectives": {"x": true}}', '"objectives.x" must be'),
+        ("[", "is not JSON"),
+        (
+            '{"image": "a.png", "caption": "a", "rating": 1}\n'
+            '{"image": "a.png", "caption": "b", "rating": 1, "split": "test"}',
+            'in the splits "train" and "test"',
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_data_is_named(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.jsonl"
+    path.write_text(line)
+    with pytest.raises(ValueError, match=message):
+        load_rated_captions(path)
+
+
+def test_the_penalty_is_not_chosen_on_the_training_error() -> None:
+    """With more dimensions than rows and noise, the least training error is at the smallest penalty."""
+    rng = np.random.default_rng(0)
+    embeddings, true = rng.normal(size=(80, 60)), rng.normal(size=60)
+    noisy = embeddings @ true + 8 * rng.normal(size=80)
+    targets = [{"a": value} if row % 2 else {"a": value, "b": float(row)} for row, value in enumerate(noisy)]
+    fitted = fit_objectives(embeddings, targets, list(range(80)))
+    assert fitted.names == ("a", "b")
+    assert fitted.alphas[0] >= 10.0
+    measured = measure_objectives(fitted, embeddings[:4], targets[:4], tolerance=1e9)
+    assert measured["a"]["accuracy"] == 1.0
+    assert measured["b"]["rows"] == 2
+    with pytest.raises(ValueError, match="'b' is rated for 4 pictures"):
+        fit_objectives(embeddings[:8], targets[:8], list(range(8)))
+    with pytest.raises(ValueError, match="'a' is 1 in every training row"):
+        fit_objectives(embeddings, [{"a": 1.0}] * 80, list(range(80)))
