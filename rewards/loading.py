@@ -12,6 +12,7 @@ BUILT_IN = {
     "bleu": "rewards.bleu:Bleu",
     "repetition": "rewards.repetition:Repetition",
     "bad-ending": "rewards.endings:BadEnding",
+    "comparative": "rewards.comparative:Comparative",
 }
 
 

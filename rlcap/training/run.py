@@ -156,7 +156,7 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     # The prompt that is used, which may be the captioner's own.
     settings = {**described, **settings_of(args), "prompt": trainer.captioner.prompt}
     if trainer.is_world_process_zero():
-        _refuse_another_run(run_dir, settings)
+        refuse_another_run(run_dir, settings)
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
         say(parts_table(trainer.captioner, args))
         say(f"device {args.device}, {args.world_size} process(es), {torch.get_num_threads()} threads")
@@ -170,7 +170,8 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     return run_dir
 
 
-def _refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
+def refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
+    """Raises ValueError naming the settings, but those of MAY_CHANGE, that differ from those of the run in a folder."""
     previous = run_directory.read_run(run_dir)
     if previous is None or not any((run_dir / name).exists() for name in ("metrics.jsonl", "final")):
         return
