@@ -3,8 +3,8 @@
     python benchmarks/comparative.py --data flickr8k --picture-encoder resnet50-imagenet \
         --sentence-encoder all-MiniLM-L6-v2 --output runs/comparative
 
-The 1,000 pictures are split 650 / 150 / 200 once; seeds differ in weights, pairs, batches and dropout. Every run has the
-same budget of steps, whatever its number of pairs, and keeps the weights with the best Spearman correlation on
+The 1,000 pictures are split 650 / 150 / 200 once; seeds differ in weights, pairs, batches and dropout. Every run has
+the same budget of steps, whatever its number of pairs, and keeps the weights with the best Spearman correlation on
 validation. What is finished is not trained again. Prints the tables of docs/results.md (test split, mean and standard
 deviation over seeds), and draws agreement against the number of pairs.
 """
@@ -18,11 +18,11 @@ from typing import Any
 
 from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rlcap.console import say
+from rlcap.tracking.run_directory import write_json
 from rlcap.training.comparative import HeadTraining
 from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.comparative_run import describe, draw, load_vectors, measure
 from rlcap.training.comparative_vectors import JudgedVectors
-from rlcap.tracking.run_directory import write_json
 
 NUMBERS = (1, 2, 3, 5, 10, 20)
 VARIANTS: dict[str, dict[str, Any]] = {

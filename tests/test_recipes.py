@@ -112,6 +112,14 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     from rlcap.training.xe import XEArguments
 
     command = name.split("/")[0]
+    if command == "rewards":
+        from rlcap.training.comparative_arguments import ComparativeArguments
+
+        classes = {"comparative": ComparativeArguments}
+        required = ["--data", "judged.jsonl", "--output_dir", str(tmp_path)]
+        (own,) = parse(["--config", name, *required], "reward", classes[name.split("/")[1]])
+        assert own.output_dir == str(tmp_path)
+        return
     argument_class = {"xe": XEArguments, "scst": SCSTArguments}[command]
     paths = ["--data", "captions.json", "--output_dir", str(tmp_path), "--use_cpu", "true"]
     given = find_recipe(name).read_text()
