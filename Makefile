@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check check-style format install clean
+.PHONY: quickstart test check check-style docs format install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   set up .venv, then train a tiny captioner with XE and SCST on drawn pictures (minutes)"
 	@echo "make test         set up .venv, then run all tests"
 	@echo "make check        format, lint, types and the fast tests"
+	@echo "make docs         build the documentation into build/site"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("rlcap needs Python 3.11 or later; this is %d.%d (set PYTHON=python3.x)" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -36,6 +37,9 @@ check-style: install
 
 check: check-style
 	$(BIN)/python -m pytest tests -m "not slow"
+
+docs: install
+	$(BIN)/python -m mkdocs build --strict
 
 format: install
 	$(BIN)/ruff format .

@@ -25,9 +25,10 @@ VARIANTS = {
     "leave_one_out": [],
     "no_eos": ["--reward_options", '{"cider-d": {"eos": false}}'],
     "greedy": ["--baseline", "greedy"],
-    "two_updates": ["--num_iterations", "2"],
-    "plackett_luce": ["--objective", "plackett_luce"],
-    "dico": ["--objective", "dico", "--beta", "0.2", "--dico_temperature", "20"],
+    # As many steps as take the time of the 400 of the recipe.
+    "two_updates": ["--num_iterations", "2", "--max_steps", "500"],
+    "plackett_luce": ["--objective", "plackett_luce", "--max_steps", "340"],
+    "dico": ["--objective", "dico", "--beta", "0.2", "--dico_temperature", "20", "--max_steps", "340"],
 }
 TITLES = {
     "xe": "XE",

@@ -1,8 +1,9 @@
 """The text decoders that captioners are built from, behind one call: token ids to hidden states to logits."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +23,45 @@ positions, 0.91 at 400, as much at 600; over 197 positions 0.71 at 200, 0.88 at 
 """
 
 
-class Decoder(Protocol):
-    """A causal language model that reads pictures, as layouts and captioners use it.
+class Decoder(ABC):
+    """A view of a Hugging Face language model that reads pictures; holds no weights of its own.
 
-    packed_tokens: the most tokens that the captions of a picture, in one row, may have before rows of their own are
-    faster; 0 where captions cannot share a row. vocab_size: V, the width of the logits.
+    config: that of the decoder inside `model`. head: hidden states to logits. packed_tokens: the most tokens that the
+    captions of a picture, in one row, may have before rows of their own are faster; 0 where captions cannot share a
+    row. Raises ValueError where the attention implementation takes no mask of our own.
     """
 
-    config: PreTrainedConfig
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: PreTrainedConfig,
+        head: Callable[[Tensor], Tensor],
+        packed_tokens: int,
+    ):
+        if config._attn_implementation not in ("sdpa", "eager"):
+            raise ValueError(
+                f"the decoder's attention is {config._attn_implementation!r}; captions share a row under a mask of "
+                "their own, which needs attn_implementation 'sdpa' or 'eager'"
+            )
+        self.model = model
+        self.config = config
+        self.packed_tokens = packed_tokens
+        self._head = head
 
     @property
-    def packed_tokens(self) -> int: ...
-
-    @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """V, the width of the logits."""
+        return self.config.vocab_size
 
     def head(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] to logits [..., V]."""
+        return self._head(hidden)
 
+    @abstractmethod
     def begin(self, context: VisualContext) -> Cache:
         """The key-value cache that captions of these R contexts begin with."""
 
+    @abstractmethod
     def hidden(
         self,
         ids: Tensor,
@@ -56,6 +75,13 @@ class Decoder(Protocol):
         allowed: [R or 1, 1, S, past + S], which tokens each token sees; None for plain causal attention. cache: from
         `begin`; None where all tokens of the captions are in this call.
         """
+
+    def _mask(self, allowed: Tensor, dtype: torch.dtype) -> Tensor:
+        """`allowed` (bool [R or 1, 1, S, T]) in the form that the attention implementation takes."""
+        # Boolean for sdpa: an additive mask would have to follow autocast's dtype.
+        if self.config._attn_implementation == "sdpa":
+            return allowed
+        return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
 
 
 @dataclass(frozen=True)
@@ -154,40 +180,22 @@ FAMILIES = {
 }
 
 
-class TextDecoder:
-    """A view of a Hugging Face language model with cross-attention; holds no weights of its own.
-
-    Raises ValueError where the model's type, or its attention implementation, is not supported.
-    """
+class TextDecoder(Decoder):
+    """A language model with cross-attention. Raises ValueError where its type, or its attention, is not supported."""
 
     def __init__(self, model: PreTrainedModel):
         if model.config.model_type not in FAMILIES:
             raise ValueError(
                 f"the decoder is a {model.config.model_type!r}; supported decoders are {', '.join(sorted(FAMILIES))}"
             )
-        self.model = model
         self.family = FAMILIES[model.config.model_type]
-        self.config = self.family.config(model)
-        check_attention(self.config)
-
-    @property
-    def packed_tokens(self) -> int:
-        """PACKED_TOKENS, or 0 for families without position ids."""
-        return PACKED_TOKENS if self.family.packs else 0
+        packed = PACKED_TOKENS if self.family.packs else 0
+        super().__init__(model, self.family.config(model), self.family.head(model), packed)
 
     @property
     def limit(self) -> int:
         """The longest caption in tokens, EOS included: the start token takes the place that EOS is not fed at."""
         return self.family.limit(self.config)
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the width of the logits."""
-        return self.config.vocab_size
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., D] to logits [..., V]."""
-        return self.family.head(self.model)(hidden)
 
     def begin(self, context: VisualContext) -> Cache:
         """An empty cache for self- and cross-attention."""
@@ -207,7 +215,7 @@ class TextDecoder:
             arguments["position_ids"] = positions + self.family.first_position(self.config)
         outputs = self.family.body(self.model)(
             input_ids=ids,
-            attention_mask=None if allowed is None else attention_mask(self.config, allowed, context.states.dtype),
+            attention_mask=None if allowed is None else self._mask(allowed, context.states.dtype),
             encoder_hidden_states=context.states,
             encoder_attention_mask=context.mask,
             past_key_values=cache,
@@ -220,20 +228,3 @@ class TextDecoder:
 def self_attention(cache: Cache) -> Cache:
     """The part of a cache that the captions' own tokens are in."""
     return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
-
-
-def check_attention(config: PreTrainedConfig) -> None:
-    """Raises ValueError where the attention implementation takes no mask of our own."""
-    if config._attn_implementation not in ("sdpa", "eager"):
-        raise ValueError(
-            f"the decoder's attention is {config._attn_implementation!r}; captions share a row under a mask of their "
-            "own, which needs attn_implementation 'sdpa' or 'eager'"
-        )
-
-
-def attention_mask(config: PreTrainedConfig, allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """`allowed` (bool [R or 1, 1, S, T]) in the form that the attention implementation of `config` takes."""
-    # Boolean for sdpa: an additive mask would have to follow autocast's dtype.
-    if config._attn_implementation == "sdpa":
-        return allowed
-    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from captioners.decoders import attention_mask, check_attention
+from captioners.decoders import Decoder
 from captioners.types import VisualContext
 
 
@@ -74,28 +74,20 @@ over 197 positions, but layers could not be computed again in backward.
 """
 
 
-class PrefixDecoder:
-    """A view of a Hugging Face causal language model whose contexts are prefixes; holds no weights of its own.
+class PrefixDecoder(Decoder):
+    """A causal language model whose contexts are prefixes. Raises ValueError as TextDecoder does.
 
     Positions are always told to the model, so shorter prefixes in a batch (context.mask) change nothing.
-    Raises ValueError where the model's type, or its attention implementation, is not supported.
     """
 
     def __init__(self, model: PreTrainedModel):
-        self.model = model
-        self.config = model.config
-        if self.config.model_type not in PREFIX_FAMILIES:
+        if model.config.model_type not in PREFIX_FAMILIES:
             raise ValueError(
-                f"the decoder is a {self.config.model_type!r}; decoders that read a prefix are "
+                f"the decoder is a {model.config.model_type!r}; decoders that read a prefix are "
                 f"{', '.join(sorted(PREFIX_FAMILIES))}"
             )
-        check_attention(self.config)
-        self.family = PREFIX_FAMILIES[self.config.model_type]
-
-    @property
-    def packed_tokens(self) -> int:
-        """PACKED_TOKENS: rows of their own would each run the prefix again."""
-        return PACKED_TOKENS
+        self.family = PREFIX_FAMILIES[model.config.model_type]
+        super().__init__(model, model.config, self.family.head(model), PACKED_TOKENS)
 
     def limit(self, prefix: int) -> int:
         """The longest caption in tokens, EOS included, behind a prefix of so many positions; ValueError where none."""
@@ -106,19 +98,10 @@ class PrefixDecoder:
             raise ValueError(f"the decoder has {positions} positions, of which the picture's {prefix} leave no caption")
         return positions - prefix
 
-    @property
-    def vocab_size(self) -> int:
-        """V, the width of the logits."""
-        return self.config.vocab_size
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., D] to logits [..., V]."""
-        return self.family.head(self.model)(hidden)
-
     def begin(self, context: VisualContext) -> Cache:
         """A cache that holds the prefixes' keys and values."""
         cache = DynamicCache()
-        mask = attention_mask(self.config, self._prefix_mask(context), context.states.dtype)
+        mask = self._mask(self._prefix_mask(context), context.states.dtype)
         self.family.layers(self.model, context.states, _positions(context), mask, cache)
         return cache
 
@@ -141,11 +124,11 @@ class PrefixDecoder:
         seen = _present(context)[:, None, None].expand(-1, -1, tokens, -1)
         mask = torch.cat([seen, allowed.expand(rows, -1, -1, -1)], dim=-1)
         if cache is not None:
-            mask = attention_mask(self.config, mask, context.states.dtype)
+            mask = self._mask(mask, context.states.dtype)
             return self.family.layers(self.model, embeddings, positions, mask, cache)
         prefix = context.states.shape[1]
         above = nn.functional.pad(self._prefix_mask(context), (0, allowed.shape[-1]))
-        mask = attention_mask(self.config, torch.cat([above, mask], dim=-2), context.states.dtype)
+        mask = self._mask(torch.cat([above, mask], dim=-2), context.states.dtype)
         embeddings = torch.cat([context.states, embeddings], dim=1)
         positions = torch.cat([_positions(context), positions], dim=1)
         return self.family.layers(self.model, embeddings, positions, mask, None)[:, prefix:]

@@ -49,18 +49,9 @@ class VisualContext:
     states: Tensor
     mask: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> "VisualContext":
-        """The same context on another device."""
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
-        return VisualContext(self.states.to(device, non_blocking=True), mask)
-
     def first(self, count: int) -> "VisualContext":
         """The context of the first `count` pictures."""
         return VisualContext(self.states[:count], None if self.mask is None else self.mask[:count])
-
-    def detach(self) -> "VisualContext":
-        """The same context, cut off from the graph that made it."""
-        return VisualContext(self.states.detach(), self.mask)
 
 
 @dataclass(frozen=True)

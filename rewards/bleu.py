@@ -1,6 +1,7 @@
 """Sentence BLEU, equal to the per-caption scores of pycocoevalcap's Bleu."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,11 +78,5 @@ class Bleu:
         ratio = (length + _TINY) / (closest + _SMALL)
         return score * math.exp(1 - 1 / ratio) if ratio < 1 else score
 
-    def _counts(self, tokens: Sequence[str]) -> list[dict[tuple[str, ...], int]]:
-        every = []
-        for n in range(1, self.n + 1):
-            counts: dict[tuple[str, ...], int] = {}
-            for ngram in zip(*(tokens[i:] for i in range(n)), strict=False):
-                counts[ngram] = counts.get(ngram, 0) + 1
-            every.append(counts)
-        return every
+    def _counts(self, tokens: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
+        return [Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for n in range(1, self.n + 1)]

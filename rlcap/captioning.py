@@ -1,15 +1,18 @@
-"""Captions for many pictures: the loop that evaluation, `rlcap caption` and the trainers share."""
+"""Captions for many pictures: the loop that `rlcap caption` and the trainers share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+import datasets
 import torch
 from torch.utils.data import DataLoader
 
 from captioners.base import Captioner
 from captioners.types import CaptionTokens, GenerationSettings
 from rlcap.console import progress
+from rlcap.data.collate import VisualCollator
+from rlcap.data.features import FeatureStore
+from rlcap.data.images import BadImageCounter
 
 
 @contextmanager
@@ -39,21 +42,31 @@ def decode_best(captioner: Captioner, visual: dict[str, torch.Tensor], generatio
 
 def caption_all(
     captioner: Captioner,
-    loader: DataLoader,
+    dataset: datasets.Dataset,
     generation: GenerationSettings,
-    on_bad: Callable[[list[tuple[str, str]]], Any],
     *,
+    features: FeatureStore | None,
+    batch_size: int,
+    workers: int,
+    max_bad_images: float,
     bar: bool = True,
 ) -> dict[str, str]:
-    """Captions every batch of a loader of VisualCollator batches; image_id -> caption, in the loader's order.
+    """Captions the rows of a data set, from pictures or stored features; image_id -> caption, in the rows' order.
 
-    `on_bad` is given the (path, reason) of pictures that could not be decoded; they get no caption. A
-    progress bar counts batches unless `bar` is False.
+    Pictures that cannot be decoded get no caption; raises ValueError where they are more than the share
+    `max_bad_images`. A progress bar counts batches unless `bar` is False.
     """
+    loader = DataLoader(
+        dataset,  # type: ignore[arg-type]  # a datasets.Dataset is one to torch
+        batch_size=batch_size,
+        collate_fn=VisualCollator(captioner.preprocessor, features),
+        num_workers=workers,
+    )
+    bad = BadImageCounter(len(dataset), max_bad_images)
     captions: dict[str, str] = {}
     with evaluating(captioner):
         for batch in progress(loader, desc="captions", unit="batch", leave=False, disable=not bar):
-            on_bad(batch["bad"])
+            bad.extend(batch["bad"])
             if batch["visual"] is None:
                 continue
             tokens = decode_best(captioner, to_device(batch["visual"], captioner.device), generation)

@@ -4,6 +4,7 @@ Nothing heavy is imported until a command has been chosen: `rlcap --help` answer
 """
 
 import importlib
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
@@ -51,6 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     if name not in COMMANDS:
         sys.exit(_message(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}"))
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)  # for users' own rewards; behind everything installed, so that nothing here hides that
     try:
         with _silenced() if quiet else nullcontext():
             importlib.import_module(f"rlcap.commands.{name}").main(rest)

@@ -1,8 +1,10 @@
 """The `rlcap` command: quick help, commands, messages."""
 
+import importlib
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +61,17 @@ def test_an_unknown_command_is_told_with_the_known_ones(capsys: pytest.CaptureFi
         main(["trian"])
     assert end.value.code == 2
     assert "there is no command 'trian'; there are: quickstart, xe, scst" in capsys.readouterr().err
+
+
+def test_the_working_directory_is_looked_in_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console script's own path has not got it, and users' rewards are there."""
+    (tmp_path / "a_reward_of_the_user.py").write_text("VALUE = 3\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["report", "nowhere"])
+    assert sys.path[-1] == str(tmp_path)
+    assert importlib.import_module("a_reward_of_the_user").VALUE == 3
 
 
 @pytest.mark.parametrize("command", ["caption", "features", "evaluate", "quickstart"])

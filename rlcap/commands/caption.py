@@ -16,15 +16,12 @@ def main(argv: list[str]) -> None:
 
     import torch
     from datasets import Dataset
-    from torch.utils.data import DataLoader
 
     import captioners
     from captioners.types import GenerationSettings
     from rlcap.captioning import caption_all
     from rlcap.console import say
-    from rlcap.data.collate import VisualCollator
     from rlcap.data.features import FeatureStore
-    from rlcap.data.images import BadImageCounter
     from rlcap.data.write_features import feature_header, frames_of
     from rlcap.tracking.run_directory import write_json
 
@@ -35,19 +32,20 @@ def main(argv: list[str]) -> None:
     if store is not None:
         store.check(feature_header(captioner, **frames_of(dataset)))
         store.require(dataset["image_id"])
-    loader = DataLoader(
-        dataset,  # type: ignore[arg-type]  # a datasets.Dataset is one to torch
-        batch_size=arguments.batch_size,
-        collate_fn=VisualCollator(captioner.preprocessor, store),
-        num_workers=arguments.workers,
-    )
-    bad = BadImageCounter(len(dataset), arguments.max_bad_images)
     generation = GenerationSettings(
         max_new_tokens=arguments.max_new_tokens,
         num_beams=arguments.num_beams,
         length_penalty=arguments.length_penalty,
     )
-    captions = caption_all(captioner, loader, generation, bad.extend)
+    captions = caption_all(
+        captioner,
+        dataset,
+        generation,
+        features=store,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        max_bad_images=arguments.max_bad_images,
+    )
     if arguments.output:
         write_json(Path(arguments.output), captions)
         say(f"rlcap: {len(captions)} captions in {arguments.output}")

@@ -9,8 +9,6 @@ from rlcap.commands.source_flags import add_column_flags, reading_options
 if TYPE_CHECKING:
     from rlcap.evaluation import Evaluation
 
-HELP = "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity"
-
 
 def main(argv: list[str]) -> None:
     """Scores the captions that the command line names, prints a table and writes the JSON file."""

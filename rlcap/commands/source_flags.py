@@ -24,12 +24,8 @@ def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the flags say, as `load_captions` takes it."""
     from rlcap.data.columns import Columns
 
-    columns = Columns(
-        image=arguments.image_column,
-        frames=arguments.frames_column,
-        video=arguments.video_column,
-        references=tuple(arguments.references_column or ()),
-        id=arguments.id_column,
-        split=arguments.split_column,
-    )
-    return {"format": arguments.data_format, "columns": columns, "video_frames": arguments.video_frames}
+    return {
+        "format": arguments.data_format,
+        "columns": Columns.named_by(arguments),
+        "video_frames": arguments.video_frames,
+    }

@@ -15,11 +15,10 @@ from rlcap.data.source_kind import NAMED, kind_of
 from rlcap.data.splits import split_name
 from rlcap.data.tables import joined, read_tables
 from rlcap.data.tar_shards import expand, read_samples, row_of
-from rlcap.data.video import FrameChoice
+from rlcap.data.video import UNIFORM, FrameChoice
 
 SUBFOLDERS = ("", "images", "frames", "videos")  # where pictures are looked for beside a captions file
 LOOKED_AT = 5  # files checked to see whether a folder is the right one
-UNIFORM = "uniform:8"  # of a video
 
 
 def load_captions(

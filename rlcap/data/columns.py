@@ -34,6 +34,18 @@ class Columns:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are both given; a row is a picture, a list of frames or a video")
 
+    @classmethod
+    def named_by(cls, keys: Any) -> "Columns":
+        """The names in the keys of a recipe or the flags of a command: `image_column`, `references_column` …"""
+        return cls(
+            image=keys.image_column,
+            frames=keys.frames_column,
+            video=keys.video_column,
+            references=tuple(keys.references_column or ()),
+            id=keys.id_column,
+            split=keys.split_column,
+        )
+
     @property
     def given(self) -> bool:
         """Whether any name is given."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlcap.data.rows import CaptionRow, shown
+from rlcap.data.splits import split_name
 
 
 def read_karpathy(document: dict[str, Any], source: str) -> Iterator[CaptionRow]:
@@ -29,7 +30,7 @@ def read_karpathy(document: dict[str, Any], source: str) -> Iterator[CaptionRow]
             references=[
                 _sentence(sentence, f"{where}.sentences[{n}]") for n, sentence in enumerate(image["sentences"])
             ],
-            split="train" if image["split"] == "restval" else image["split"],
+            split=split_name(image["split"]),
             where=where,
         )
 

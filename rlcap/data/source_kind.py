@@ -37,7 +37,7 @@ def is_saved(source: str) -> bool:
 
 
 def parquet_files(source: str) -> list[str]:
-    """Return the parquet files that a source names (a file, a folder of any depth, or a glob of them), sorted."""
+    """Return the parquet files that a source names (a file, or those in a folder at any depth), sorted."""
     if os.path.isdir(source):
         return sorted(str(path) for path in Path(source).rglob("*.parquet"))
     return [source] if os.path.isfile(source) and source.endswith(".parquet") else []

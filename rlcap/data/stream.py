@@ -22,7 +22,7 @@ from rlcap.data.columns import Columns
 from rlcap.data.rows import CaptionRow
 from rlcap.data.splits import split_name
 from rlcap.data.tar_shards import expand, read_samples, row_of
-from rlcap.data.video import FrameChoice
+from rlcap.data.video import UNIFORM, FrameChoice
 
 Row = dict[str, Any]
 
@@ -57,7 +57,7 @@ class CaptionStream:
         split: str = "train",
         columns: Columns | None = None,
         drop_empty: bool = False,
-        video_frames: str = "uniform:8",
+        video_frames: str = UNIFORM,
     ) -> None:
         """Raises ValueError where `source` names no shards or the buffer is below 1."""
         if buffer < 1:

@@ -15,6 +15,7 @@ from rlcap.data.content import BadImage, Source, named, readable
 
 SEEK_PAST = 4.0  # seconds to the next frame from which a jump to a key frame is tried instead of decoding all between
 SLACK = 0.5  # seconds that a file may end before its header says
+UNIFORM = "uniform:8"  # where nothing else is said
 CHOICES = '"uniform:8" (so many frames), "fps:2:32" (frames a second, and at most so many) or "times:0.5,2" (seconds)'
 
 

@@ -4,7 +4,6 @@ Every function takes rewards `[B, K]` of K captions a picture, NaN where a capti
 advantages `[B, K]`, NaN at the same places.
 """
 
-import torch
 from torch import Tensor
 
 BASELINES = ("greedy", "leave_one_out", "group", "beam_mean")
@@ -41,7 +40,7 @@ def advantages(
             )
         result = leave_one_out(rewards) if baseline == "leave_one_out" else centred(rewards)
     if scale:
-        result = result / (_std(rewards) + 1e-4)
+        result = result / (group_std(rewards)[:, None] + 1e-4)
     return result if clip is None else result.clamp(-clip, clip)
 
 
@@ -56,8 +55,7 @@ def centred(rewards: Tensor) -> Tensor:
     return rewards - rewards.nanmean(-1, keepdim=True)
 
 
-def _std(rewards: Tensor) -> Tensor:
-    """The unbiased standard deviation of each picture's scored captions, `[B, 1]`, as TRL takes it; 0 for one."""
-    deviations = torch.nan_to_num(centred(rewards))
-    n = (~rewards.isnan()).sum(-1, keepdim=True)
-    return (deviations.square().sum(-1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
+def group_std(rewards: Tensor) -> Tensor:
+    """The unbiased standard deviation of each picture's scored captions, `[B]`, as TRL takes it; 0 for one or none."""
+    n = (~rewards.isnan()).sum(-1)
+    return (centred(rewards).square().nansum(-1) / (n - 1).clamp(min=1)).sqrt()

@@ -49,8 +49,8 @@ def plackett_luce(scores: Tensor, caption_mask: Tensor, *, label_smoothing: floa
     """
     loss = _negative_log_likelihood(scores, caption_mask)
     if label_smoothing:
-        reverse, mask = _reversed(scores, caption_mask)
-        loss = (1 - label_smoothing) * loss + label_smoothing * _negative_log_likelihood(reverse, mask)
+        reverse = _reversed(scores, caption_mask)
+        loss = (1 - label_smoothing) * loss + label_smoothing * _negative_log_likelihood(reverse, caption_mask)
     return Total(loss.sum(), _ranked(caption_mask))
 
 
@@ -98,10 +98,10 @@ def _negative_log_likelihood(scores: Tensor, caption_mask: Tensor) -> Tensor:
     return ((behind - present) * caption_mask).sum(-1)
 
 
-def _reversed(scores: Tensor, caption_mask: Tensor) -> tuple[Tensor, Tensor]:
+def _reversed(scores: Tensor, caption_mask: Tensor) -> Tensor:
     number = caption_mask.sum(-1, keepdim=True)
     index = (number - 1 - torch.arange(scores.shape[1], device=scores.device)).clamp(min=0)
-    return scores.gather(-1, index), caption_mask
+    return scores.gather(-1, index)
 
 
 def _pairs(caption_mask: Tensor, pairs: str) -> Tensor:

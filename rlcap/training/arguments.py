@@ -10,10 +10,9 @@ from transformers import TrainingArguments
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
 from captioners.lora import LoraSettings
-from rlcap.data.captions import UNIFORM
 from rlcap.data.columns import Columns
 from rlcap.data.video import CHOICES as FRAME_CHOICES
-from rlcap.data.video import FrameChoice
+from rlcap.data.video import UNIFORM, FrameChoice
 from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
@@ -103,14 +102,7 @@ class DataArguments:
     @property
     def columns(self) -> Columns:
         """Which columns are what."""
-        return Columns(
-            image=self.image_column,
-            frames=self.frames_column,
-            video=self.video_column,
-            references=tuple(self.references_column or ()),
-            id=self.id_column,
-            split=self.split_column,
-        )
+        return Columns.named_by(self)
 
 
 @dataclass

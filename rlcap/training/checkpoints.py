@@ -7,9 +7,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlcap.tracking.run_directory import write_json
 
 MARKER = "complete.json"
 PREFIX = "checkpoint-"
+STATE = "rlcap_state_"
 UNFINISHED = ".unfinished"
 
 
@@ -51,6 +58,28 @@ def mark_complete(directory: Path) -> None:
         json.dump({"sha256": checksums}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_state(directory: Path, rank: int, state: dict[str, Any]) -> None:
+    """Writes what one process must know to go on: tensors as safetensors, where there are any, the rest as JSON.
+
+    Raises TypeError for what JSON cannot hold, tensors inside lists and dicts among it.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items() if isinstance(value, Tensor)}
+    if tensors:
+        save_file(tensors, directory / f"{STATE}{rank}.safetensors")
+    write_json(directory / f"{STATE}{rank}.json", {name: state[name] for name in state if name not in tensors})
+
+
+def read_state(directory: Path, rank: int) -> dict[str, Any]:
+    """What `write_state` wrote, tensors on the CPU. Raises ValueError where the checkpoint is of fewer processes."""
+    path = directory / f"{STATE}{rank}.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{directory} was written by {len(list(directory.glob(f'{STATE}*.json')))} process(es): go on with as many"
+        )
+    tensors = path.with_suffix(".safetensors")
+    return json.loads(path.read_text(encoding="utf-8")) | (load_file(tensors) if tensors.is_file() else {})
 
 
 def damage(directory: Path) -> str | None:

@@ -12,8 +12,8 @@ from rlcap.training import checkpoints
 
 # What a checkpoint holds beside the captioner.
 NOT_THE_CAPTIONER = [
-    *("optimizer*", "scheduler*", "scaler*", "rng_state*", "rlcap_state*", "trainer_state.json", "training_args.bin"),
-    checkpoints.MARKER,
+    *("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "training_args.bin"),
+    *(f"{checkpoints.STATE}*", checkpoints.MARKER),
 ]
 
 

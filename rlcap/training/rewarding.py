@@ -11,6 +11,7 @@ import rewards
 from captioners.types import CaptionTokens
 from rewards import Reward
 from rlcap.data.content import looked_at
+from rlcap.objectives.advantages import group_std
 from rlcap.training.running_means import RunningMeans
 
 
@@ -102,19 +103,12 @@ def note_rewards(means: RunningMeans, rewarded: Rewarded, samples: int) -> None:
     for name, values in {"": rewarded.total, **rewarded.by_name}.items():
         values = values[:, :samples].double()
         scored = values[~values.isnan()]
-        deviations = _group_std(values)
+        deviations = group_std(values)
         prefix = f"rewards/{name}/" if name else ""
         means.add(f"{prefix}mean" if name else "reward", scored.sum().item(), scored.numel())
         means.add(f"{prefix}std" if name else "reward_std", deviations.sum().item(), deviations.numel())
         if not name:
             means.add("frac_reward_zero_std", (deviations < 1e-8).sum().item(), deviations.numel())
-
-
-def _group_std(values: Tensor) -> Tensor:
-    """The standard deviation of each row of `[B, K]` over what is not NaN, `[B]`; 0 where fewer than two are."""
-    n = (~values.isnan()).sum(-1)
-    squares = (values - values.nanmean(-1, keepdim=True)).square().nansum(-1)
-    return (squares / (n - 1).clamp(min=1)).sqrt()
 
 
 def sample_records(

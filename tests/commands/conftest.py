@@ -4,5 +4,5 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-for folder in ("captioners", "training"):  # tiny.py and commands.py
+for folder in ("captioners", "training"):  # tiny and commands
     sys.path.insert(0, str(TESTS / folder))

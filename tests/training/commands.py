@@ -40,13 +40,23 @@ class Result:
     err: str
 
 
-def rlcap(arguments: list[Any], folder: Path, kill_at: Moment | None = None, paths: tuple[Path, ...] = ()) -> Result:
-    """Runs `rlcap ARGUMENTS` and kills it with SIGKILL just before `kill_at`; `paths` are put on its `sys.path`."""
+def rlcap(
+    arguments: list[Any],
+    folder: Path,
+    kill_at: Moment | None = None,
+    paths: tuple[Path, ...] = (),
+    working_directory: Path | None = None,
+) -> Result:
+    """Runs `rlcap ARGUMENTS` and kills it with SIGKILL just before `kill_at`; `paths` are put on its `sys.path`.
+
+    Its output goes through `folder`; the working directory is that of the tests where none is given.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
     process = context.Process(
-        target=_run, args=(list(map(str, arguments)), str(out), str(err), kill_at, [str(path) for path in paths])
+        target=_run,
+        args=(list(map(str, arguments)), str(out), str(err), kill_at, [str(path) for path in paths], working_directory),
     )
     process.start()
     process.join()
@@ -54,12 +64,16 @@ def rlcap(arguments: list[Any], folder: Path, kill_at: Moment | None = None, pat
     return Result(process.exitcode, out.read_text(), err.read_text())
 
 
-def _run(arguments: list[str], out: str, err: str, kill_at: Moment | None, paths: list[str]) -> None:
+def _run(
+    arguments: list[str], out: str, err: str, kill_at: Moment | None, paths: list[str], working_directory: Path | None
+) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
     sys.argv = ["rlcap", *arguments]
     sys.path[:0] = paths
+    if working_directory is not None:
+        os.chdir(working_directory)
     multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a process that was not forked
     import torch
 

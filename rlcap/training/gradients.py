@@ -1,0 +1,47 @@
+"""Gradients of one mean over all micro-batches and ranks of a step, however many things each of them counted."""
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from rlcap.objectives.reduction import Total
+
+
+class MeanGradients:
+    """Makes gradients of sums into those of a mean, once the step knows what it is a mean over.
+
+    What a step's objective counts (tokens, captions) is known after its last micro-batch. Till then every sum is
+    divided by `constant`, which keeps the numbers small; `finish` puts the count in its place.
+    """
+
+    def __init__(self, constant: int) -> None:
+        self._constant = constant
+        self._counted = 0.0
+        self._checked = False
+
+    def add(self, result: Total) -> Tensor:
+        """The loss of a micro-batch, to be differentiated."""
+        self._counted += result.count.item()
+        return result.total / self._constant
+
+    def finish(self, model: nn.Module, accelerator: Accelerator) -> None:
+        """Divides the gradients by what was counted over all micro-batches and ranks.
+
+        Raises ValueError, in the first step, naming parameters that should train and have no gradient.
+        """
+        counted = accelerator.reduce(torch.tensor(self._counted, device=accelerator.device), reduction="sum").item()
+        self._counted = 0.0
+        # Ranks have averaged their gradients, each of which was divided by the constant.
+        scale = self._constant * accelerator.num_processes / max(counted, 1.0)
+        without = []
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+            elif parameter.requires_grad:
+                without.append(name)
+        if without and not self._checked:
+            raise ValueError(
+                f"{len(without)} parameters should train and got no gradient: {', '.join(without[:10])}; freeze their "
+                "part, or name them in the adapter's unused_parameters"
+            )
+        self._checked = True

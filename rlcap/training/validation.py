@@ -1,0 +1,125 @@
+"""Validation during training: captions of a split are generated and measured, and the best captioner is kept."""
+
+import time
+from typing import Any
+
+import datasets
+from accelerate.utils import gather_object
+
+from captioners.base import Captioner
+from captioners.types import GenerationSettings
+from rlcap.captioning import caption_all
+from rlcap.data.features import FeatureStore
+from rlcap.evaluation.metrics import evaluate_captions
+from rlcap.tracking import run_directory
+from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
+from rlcap.training.arguments import CaptionerTrainingArguments
+from rlcap.training.resumable import ResumableTrainer
+
+
+class ValidatingTrainer(ResumableTrainer):
+    """Evaluates by generating captions, keeps the best captioner as `best/`, and stops where it no longer gains.
+
+    features: grid features written by `rlcap features`; pictures are then not opened.
+    """
+
+    def __init__(
+        self,
+        captioner: Captioner,
+        args: CaptionerTrainingArguments,
+        *,
+        features: FeatureStore | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(captioner, args, **options)
+        self.features = features
+        self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
+        self._described: set[str] = set()  # evaluations whose pictures have been written
+
+    def evaluate(
+        self,
+        eval_dataset: datasets.Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Captions the evaluation split and measures the captions; logged as `eval/<metric>`, and `best/` kept."""
+        dataset: Any = eval_dataset or self.eval_dataset
+        if dataset is None:
+            raise ValueError("evaluation needs a validation split: set val_split, or eval_strategy: no")
+        started = time.perf_counter()
+        captions = self.caption(dataset)
+        references = {row["image_id"]: row["references"] for row in dataset.select_columns(["image_id", "references"])}
+        scored = {name: references[name] for name in captions}
+        metrics = evaluate_captions(captions, scored, java=False)
+        measured = {f"{metric_key_prefix}/{name}": value for name, value in metrics.items()}
+        self.log({**measured, "time/evaluate": time.perf_counter() - started})
+        if self.is_world_process_zero():
+            path = self.run_dir / "captions" / f"{metric_key_prefix}-{self.state.global_step:06d}.json"
+            run_directory.write_json(path, captions)
+            self._describe_pictures(dataset, metric_key_prefix)
+        prefixed = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        if metric_key_prefix == "eval":
+            self._keep_best(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, prefixed)
+        return prefixed
+
+    def caption(self, dataset: datasets.Dataset) -> dict[str, str]:
+        """Captions of all pictures of a dataset, image_id -> caption; ranks share the work."""
+        args = self.args
+        shard = dataset.shard(num_shards=args.world_size, index=args.process_index, contiguous=True)
+        generation = GenerationSettings(
+            max_new_tokens=args.eval_max_new_tokens,
+            num_beams=args.eval_num_beams,
+            length_penalty=args.eval_length_penalty,
+        )
+        with self.accelerator.autocast():
+            own = caption_all(
+                self.captioner,
+                shard,
+                generation,
+                features=self.features,
+                batch_size=args.per_device_eval_batch_size,
+                workers=args.dataloader_num_workers,
+                max_bad_images=args.max_bad_images,
+                bar=self.is_world_process_zero() and not args.disable_tqdm,
+            )
+        return dict(gather_object(list(own.items())))
+
+    def has_ended(self) -> bool:
+        """Whether no step is left to take, or the captioner has long not gained."""
+        return super().has_ended() or self._out_of_patience()
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Adds which captioner was the best so far."""
+        return {**super().checkpoint_state(), "best": self.best}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Takes that back."""
+        super().restore_state(state)
+        self.best = state["best"]
+
+    def _describe_pictures(self, dataset: datasets.Dataset, prefix: str) -> None:
+        """Keeps with the run what its captions are of, once a start."""
+        if prefix not in self._described:
+            columns = [name for name in ("image_id", "image", "frames", "references") if name in dataset.column_names]
+            write_pictures(pictures_file(self.run_dir, prefix), dataset.select_columns(columns))
+            self._described.add(prefix)
+
+    def _keep_best(self, metrics: dict[str, float]) -> None:
+        """Saves the captioner as `best/` when the chosen metric has gained, and stops the run when it long has not."""
+        name = str(self.args.metric_for_best_model)
+        if name not in metrics:
+            raise ValueError(f"metric_for_best_model is {name!r}; evaluation measures {', '.join(sorted(metrics))}")
+        value, sign = metrics[name], 1 if self.args.greater_is_better else -1
+        best = self.best["value"]
+        if best is None or sign * (value - best) > self.args.early_stopping_threshold:
+            self.best = {"metric": name, "value": value, "step": self.state.global_step, "without_gain": 0}
+            self.save_captioner(self.run_dir / "best")
+        else:
+            self.best["without_gain"] += 1
+            if self._out_of_patience():
+                self.control.should_training_stop = True
+
+    def _out_of_patience(self) -> bool:
+        patience = self.args.early_stopping_patience
+        return patience is not None and self.best["without_gain"] >= patience
