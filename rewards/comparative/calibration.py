@@ -43,6 +43,8 @@ def fit(kind: str, scores: np.ndarray, ratings: np.ndarray) -> Calibration:
         from sklearn.isotonic import IsotonicRegression
         from sklearn.linear_model import LinearRegression
     except ModuleNotFoundError as error:
+        if error.name != "sklearn":
+            raise  # it is there, something that it imports is not
         raise ValueError("calibration needs scikit-learn: pip install 'rlcap[scorers]'") from error
     low, high = float(np.min(scores)), float(np.max(scores))
     if not low < high:

@@ -1,20 +1,20 @@
-"""`rlcap reward KIND`: training of learned rewards."""
+"""`rlcap reward NAME`: trains a learned reward."""
 
 import importlib
 
-KINDS = {
-    "comparative": "frozen encoders and a small network, from ratings or from which of two captions is better",
+REWARDS = {
+    "comparative": "a scorer on frozen encoders, from ratings or from which of two captions is better",
 }
 
 
 def main(argv: list[str]) -> None:
-    """Trains a reward of one kind; raises ValueError for another kind, listing them."""
-    kind, rest = (argv[0], argv[1:]) if argv else ("--help", [])
-    if kind in ("-h", "--help"):
-        width = max(map(len, KINDS))
-        lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in KINDS.items())
-        print(f"usage: rlcap reward KIND [--config RECIPE] [--KEY VALUE ...]\n\n{lines}")
+    """Runs the training of the reward that the first word names."""
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(map(len, REWARDS))
+        lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in REWARDS.items())
+        print(f"usage: rlcap reward NAME [--config RECIPE] [--KEY VALUE ...]\n\n{lines}")
         return
-    if kind not in KINDS:
-        raise ValueError(f"there is no reward {kind!r} to train; there are: {', '.join(KINDS)}")
-    importlib.import_module(f"rlcap.commands.reward_{kind.replace('-', '_')}").main(rest)
+    name, *rest = argv
+    if name not in REWARDS:
+        raise ValueError(f"there is no reward {name!r} to train; there are {', '.join(REWARDS)}")
+    importlib.import_module(f"rlcap.commands.reward_{name.replace('-', '_')}").main(rest)

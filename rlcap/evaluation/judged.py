@@ -1,8 +1,7 @@
 """How far scores agree with what people said of the same captions."""
 
-from typing import Any
-
 import numpy as np
+from scipy import stats
 
 from rlcap.data.pairs import levels_of, same_image_pairs
 
@@ -22,12 +21,10 @@ def agreement(
     pearson, spearman, kendall_tau_b, kendall_tau_c: over captions, by scipy. pair_accuracy, same_image_pair_accuracy:
     over pairs that are no ties (see rlcap.data.pairs), of any pictures and of one (`pictures` [N]); equal scores count
     as half right. preference_accuracy: over `preferences` [Q, 2], where there are any. What cannot be had is left out.
-    Raises ValueError where scipy is not installed.
     """
     found: dict[str, float] = {}
     rated = np.flatnonzero(~np.isnan(ratings))
     if len(rated) > 1:
-        stats = _scipy_stats()
         x, y = scores[rated], ratings[rated]
         found = {
             "pearson": float(stats.pearsonr(x, y).statistic),
@@ -49,8 +46,7 @@ def agreement(
 
 def spearman(scores: np.ndarray, ratings: np.ndarray) -> float:
     """The rank correlation alone, which costs little; 0 where all scores are the same."""
-    value = float(_scipy_stats().spearmanr(scores, ratings).statistic) if np.ptp(scores) else 0.0
-    return value
+    return float(stats.spearmanr(scores, ratings).statistic) if np.ptp(scores) else 0.0
 
 
 def pair_accuracy(scores: np.ndarray, pairs: np.ndarray) -> float:
@@ -74,11 +70,3 @@ def _all_pairs(scores: np.ndarray, levels: np.ndarray) -> tuple[float, int]:
         right += float((better & (gaps > 0)).sum() + 0.5 * (better & (gaps == 0)).sum())
         pairs += int(better.sum())
     return right, pairs
-
-
-def _scipy_stats() -> Any:
-    try:
-        from scipy import stats
-    except ModuleNotFoundError as error:
-        raise ValueError("agreement with ratings needs scipy: pip install 'rlcap[scorers]'") from error
-    return stats

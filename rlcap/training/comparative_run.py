@@ -164,7 +164,7 @@ def draw(points: list[dict[str, Any]], file: Path, levels: dict[str, dict[str, f
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ValueError("drawing the curve needs matplotlib: pip install 'rlcap[scorers]'") from error
+        raise ValueError("drawing the curve needs matplotlib: pip install 'rlcap[plot]'") from error
     numbers = sorted({point["pairs_per_caption"] for point in points})
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axis, names in zip(figure.subplots(1, 2), (list(DRAWN)[:3], list(DRAWN)[3:]), strict=True):

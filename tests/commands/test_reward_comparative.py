@@ -49,7 +49,7 @@ def command(data: Path, output: Path, *more: str) -> list[str]:
 
 
 def test_the_command_leaves_a_reward_a_report_and_a_curve(data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the curve is drawn by matplotlib (extra `scorers`)")
+    pytest.importorskip("matplotlib", reason="the curve is drawn by matplotlib (extra `plot`)")
     run = tmp_path / "run"
     main(command(data, run, "--curve", "1", "2", "--curve_seeds", "0", "1"))
     report = json.loads((run / "report.json").read_text())
@@ -103,7 +103,7 @@ def test_what_the_user_got_wrong_is_one_message(data: Path, tmp_path: Path, caps
     for arguments, message in (
         (command(data, tmp_path / "run", "--margin", "2"), "other settings (margin: 1.0 there, 2.0 now)"),
         (command(data, tmp_path / "other", "--lowercase", "false"), "captions of another sentence encoder or spelling"),
-        (["reward", "comparativ"], "there is no reward 'comparativ' to train; there are: comparative"),
+        (["reward", "comparativ"], "there is no reward 'comparativ' to train; there are"),
     ):
         with pytest.raises(SystemExit) as end:
             main(arguments)

@@ -5,8 +5,6 @@ import pytest
 
 from rlcap.evaluation.judged import agreement, errors, pair_accuracy
 
-pytest.importorskip("scipy", reason="agreement is computed by scipy (extra `scorers`)")
-
 
 def test_agreement_by_hand() -> None:
     scores, ratings = np.array([1.0, 2.0, 3.0, 3.0]), np.array([1.0, 3.0, 2.0, 2.4])

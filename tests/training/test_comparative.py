@@ -14,8 +14,6 @@ from rlcap.training.comparative import HeadTraining, cosine
 from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.comparative_vectors import JudgedVectors
 
-pytest.importorskip("sklearn", reason="training reports by scipy and scikit-learn (extra `scorers`)")
-
 
 def judged(pictures: int, seed: int, preferences: bool = False) -> JudgedVectors:
     """Captions rated 1 to 5 by how well two numbers of theirs match two of the picture; the rest is noise."""
