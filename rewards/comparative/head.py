@@ -61,7 +61,7 @@ class Head(nn.Module):
         assert isinstance(output, nn.Linear)
         nn.init.constant_(output.bias, rating)
 
-    def kernels(self) -> list[nn.Parameter]:
+    def kernels(self) -> list[Tensor]:
         """The matrices of the hidden layers, which the published script alone regularises."""
         return [layer.weight for layer in self.layers[:-1] if isinstance(layer, nn.Linear)]
 

@@ -16,7 +16,18 @@ RUN_FILE = "run.json"
 # Distributions whose version can change a number.
 PACKAGES = (
     *("rlcap", "torch", "torchvision", "transformers", "accelerate", "deepspeed", "trl", "peft", "datasets"),
-    *("tokenizers", "numpy", "pillow", "av", "open_clip_torch", "pycocoevalcap", "harper-py", "wandb"),
+    *(
+        "tokenizers",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "pillow",
+        "av",
+        "open_clip_torch",
+        "pycocoevalcap",
+        "harper-py",
+        "wandb",
+    ),
 )
 
 
