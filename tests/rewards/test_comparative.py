@@ -178,3 +178,13 @@ def test_calibration_of_points_in_closed_form() -> None:
         fit("linear", np.ones(2), np.ones(2))
     with pytest.raises(ValueError, match="calibration is 'platt'"):
         fit("platt", scores, ratings)
+
+
+def test_a_pooler_that_is_not_read_changes_no_fingerprint(tmp_path: Path) -> None:
+    for path, encoder in zip(tiny_encoders(tmp_path, "vit"), (PictureEncoder, SentenceEncoder), strict=True):
+        prints = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)  # of the pooler, which the files lack
+            prints.append(encoder.from_pretrained(path).fingerprint())
+        assert prints[0] == prints[1]
+        assert encoder.from_pretrained(path, "first").fingerprint() != prints[0]
