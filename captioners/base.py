@@ -348,11 +348,18 @@ class Captioner(nn.Module, ABC):
         with self._evaluating():
             return unused(self, lambda: Captioner.forward(self, visual, captions).log_probs)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Computes the layers' activations again in backward, in train mode, for less memory."""
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Computes the layers' activations again in backward, in train mode, for less memory.
+
+        options: what Trainer hands to transformers' models beside (`every_n_layers` and `offload`, in 5.23).
+        """
         for model in self._inner_models():
             if model.supports_gradient_checkpointing:
-                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
+                model.gradient_checkpointing_enable(
+                    gradient_checkpointing_kwargs or {"use_reentrant": False}, **options
+                )
         self.train(self.training)
 
     def gradient_checkpointing_disable(self) -> None:

@@ -6,7 +6,7 @@ import inspect
 import io
 import re
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 from unittest import mock
 
 import yaml
@@ -53,6 +53,7 @@ class Key(NamedTuple):
 def own_keys(arguments: type) -> list[Key]:
     """The keys that a class of arguments says something of itself: new ones, and those whose default it changes."""
     fields = {field.name: field for field in dataclasses.fields(arguments)}
+    kinds = get_type_hints(arguments)  # the types of the fields are changed by whoever parses a recipe
     defaults = default_settings(arguments)
     keys, section = [], ""
     for line in inspect.getsource(arguments).splitlines():
@@ -61,7 +62,7 @@ def own_keys(arguments: type) -> list[Key]:
             section = found["section"]
         elif found and found["key"] in fields:
             name = found["key"]
-            kind = fields[name].type
+            kind = kinds[name]
             shown = (kind.__name__ if type(kind) is type else str(kind)).replace(" | ", " or ")
             keys.append(Key(name, section, shown, defaults[name], fields[name].metadata.get("help", "")))
     return keys

@@ -3,6 +3,7 @@
 Nothing heavy is imported until a command has been chosen: `rlcap --help` answers in well under half a second.
 """
 
+import difflib
 import importlib
 import os
 import sys
@@ -51,7 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"rlcap {__version__}")
         return
     if name not in COMMANDS:
-        sys.exit(_message(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}"))
+        meant = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" (did you mean {meant[0]}?)" if meant else ""
+        sys.exit(_message(f"there is no command {name!r}{hint}; there are: {', '.join(COMMANDS)}"))
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)  # for users' own rewards; behind everything installed, so that nothing here hides that

@@ -100,7 +100,7 @@ def _print(report: "Report") -> None:
         table.add_row(split, *cells)
     console.print(table)
     lines = [
-        f"{overlap['captions']:,} captions of {overlap['of']} ({overlap['share']:.1%}) stand word for word in "
+        f"{overlap['captions']:,} captions of split {overlap['of']} ({overlap['share']:.1%}) stand word for word in "
         f"{overlap['in']}" + (f', such as "{overlap["examples"][0]}"' if overlap["examples"] else "")
         for overlap in report.overlaps
     ]

@@ -113,6 +113,7 @@ def _print(evaluation: "Evaluation") -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from rlcap.evaluation.grammar.languagetool_server import SETTING
     from rlcap.evaluation.metrics import FAMILIES
 
     parser = argparse.ArgumentParser(
@@ -136,7 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", help="the split of the references, in files that have splits")
     parser.add_argument("--output", metavar="OUT.json", help="where the results go beside the table")
-    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="families or keys; default: all that can be")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help=f"families or keys; default: all that can be, LanguageTool where {SETTING} is set",
+    )
     parser.add_argument(
         "--train-captions", metavar="FILE", help="for novel_share: a references file, or .txt with one caption a line"
     )

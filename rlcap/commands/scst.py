@@ -24,4 +24,4 @@ def main(argv: list[str]) -> None:
     )
     described = run.describe(data, captioner_arguments, captioner)
     described["scored_by"] = [rewards.describe(function) for function in functions]
-    say(f"rlcap: done; the captioner is in {run.train(trainer, 'scst', described)}")
+    say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'scst', described)}")

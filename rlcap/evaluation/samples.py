@@ -3,24 +3,39 @@
 from collections.abc import Sequence
 
 from rewards.ptb import tokenize
-from rlcap.evaluation.grammar import bad_ending_rate, harper_error_rate, harper_installed
+from rlcap.evaluation.grammar import CHECKERS, Checker, error_rate
+from rlcap.evaluation.metrics import warn_once
 from rlcap.evaluation.repetition import ORDERS, repetition_measures
 
 
-def sample_measures(captions: Sequence[str], *, harper_at_most: int = 80) -> dict[str, float]:
+def sample_checkers(names: Sequence[str] | None = None) -> list[Checker]:
+    """The named grammar checkers; None: those that are quick, as far as they can be used here.
+
+    Raises ValueError where a named one cannot be used.
+    """
+    if names is None:
+        return [checker for checker in CHECKERS.values() if checker.in_samples and checker.missing() is None]
+    chosen = [CHECKERS[name] for name in names]
+    for checker in chosen:
+        if (reason := checker.missing()) is not None:
+            raise ValueError(f"sample_checkers: {checker.name} cannot be used: {reason}")
+    return chosen
+
+
+def sample_measures(captions: Sequence[str], checkers: Sequence[Checker]) -> dict[str, float]:
     """Repetition and grammar of C sampled captions (plain text), for every logging step.
 
     - `repetition/rep_<n>`, n = 1..4: mean repeated n-grams a caption (`rep_<n>_count` of `rlcap evaluate`);
-    - `grammar/bad_ending_rate`: percent of captions that end in an article, a preposition or a form of "be";
-    - `grammar/harper_error_rate`: percent with a grammar error, only where harper-py is installed; of more than
-      `harper_at_most` captions that many are checked, evenly spaced (0: none, and the key is left out).
+    - `grammar/<measure>` of each checker: percent of captions in which it finds something; of more than its
+      `most_samples` captions that many are checked, evenly spaced. One that fails is left out, and said once.
 
     Raises ValueError where there is no caption.
     """
-    tokens = [tokenize(caption) for caption in captions]
-    repetition = repetition_measures(tokens)
+    repetition = repetition_measures([tokenize(caption) for caption in captions])
     measures = {f"repetition/rep_{n}": repetition[f"rep_{n}_count"] for n in ORDERS}
-    measures["grammar/bad_ending_rate"] = bad_ending_rate(tokens)
-    if harper_at_most and harper_installed():
-        measures["grammar/harper_error_rate"] = harper_error_rate(captions, at_most=harper_at_most)
+    for checker in checkers:
+        try:
+            measures[f"grammar/{checker.measure}"] = error_rate(checker, captions, at_most=checker.most_samples)
+        except RuntimeError as error:
+            warn_once(f"{checker.measure} is not among the measures of the samples: {error}")
     return measures

@@ -23,8 +23,6 @@ TEXTS = {
     "xe_loss": "cross-entropy on the references",
     "grad_norm": "before clipping",
     "learning_rate": "of the schedule",
-    "grammar/bad_ending_rate": "percent of the samples that end in an article, a preposition or a form of 'be'",
-    "grammar/harper_error_rate": "percent of the samples with a grammar error by Harper",
     "time/encode": "seconds a micro-batch",
     "time/sample": "seconds a micro-batch",
     "time/reward": "seconds a micro-batch",
@@ -47,7 +45,7 @@ GROUPS = (
     Group("Rewards", r"reward(_std)?$|rewards/|frac_reward", r"reward(_std)?$|rewards/.*/mean$"),
     Group("Length and words", r"completions/|eval/(length|vocabulary|distinct_\d)$", r"completions/|eval/(length|voc)"),
     Group("Repetition", r"repetition/|eval/rep_", r"(repetition/rep|eval/rep)_[14](_count)?$"),
-    Group("Grammar", r"grammar/|eval/(bad_ending|.*_error)_rate$", r""),
+    Group("Grammar", r"grammar/|eval/(bad_ending|repeated_word|.*_error)_rate$", r""),
     Group("Validation", r"eval/", r"eval/(cider|bleu_4|rouge_l|meteor)$"),
     Group("Entropy and objective", r"(entropy|kl|loss|xe_loss|grad_norm|learning_rate)$", r"entropy$|kl$|loss$"),
     Group("Phase times", r"time/", r"time/(encode|sample|reward|update)$"),
@@ -105,6 +103,8 @@ def describe(metric: str) -> str:
     """What a metric is, in a few words; empty for one that is not ours."""
     if metric.startswith("eval/"):
         return METRICS.get(metric.removeprefix("eval/"), "")
+    if metric.startswith("grammar/"):
+        return METRICS.get(metric.removeprefix("grammar/"), "")
     if metric.startswith("repetition/rep_"):
         return f"repeated {metric.removeprefix('repetition/rep_')}-grams a sampled caption, mean"
     if metric.startswith("rewards/"):

@@ -26,6 +26,7 @@ PACKAGES = (
         "open_clip_torch",
         "pycocoevalcap",
         "harper-py",
+        "language-tool-python",
         "wandb",
     ),
 )

@@ -13,6 +13,7 @@ from captioners.lora import LoraSettings
 from rlcap.data.columns import Columns
 from rlcap.data.video import CHOICES as FRAME_CHOICES
 from rlcap.data.video import UNIFORM, FrameChoice
+from rlcap.evaluation.grammar import CHECKERS
 from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
@@ -196,6 +197,10 @@ class CaptionerTrainingArguments(TrainingArguments):
     )
     early_stopping_threshold: float = field(default=0.0, metadata={"help": "what counts as a gain"})
     samples_logged: int = field(default=4, metadata={"help": "pictures whose captions go to the table at every log"})
+    sample_checkers: list[str] | None = field(
+        default=None,
+        metadata={"help": f"grammar checkers of the samples: {', '.join(CHECKERS)}; default: the quick ones there are"},
+    )
 
     # > Defaults of transformers that do not suit captioners
     output_dir: str | None = field(default=None, metadata={"help": "the run's folder: checkpoints, metrics, best"})
@@ -223,6 +228,8 @@ class CaptionerTrainingArguments(TrainingArguments):
         require(self.lora_rank > 0, "lora_rank", self.lora_rank, "1 or more")
         require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "above 0")
         require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "0 or more and below 1")
+        for name in self.sample_checkers or ():
+            require(name in CHECKERS, "sample_checkers", name, f"among {', '.join(CHECKERS)}")
         for key in ("eval_num_beams", "eval_max_new_tokens", "max_caption_length", "save_total_limit"):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "1 or more")

@@ -29,7 +29,7 @@ from rlcap.captioning import to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.stream import CaptionStream
-from rlcap.evaluation.samples import sample_measures
+from rlcap.evaluation.samples import sample_checkers, sample_measures
 from rlcap.objectives.reduction import Total
 from rlcap.tracking import run_directory
 from rlcap.tracking.console_callback import ConsoleCallback
@@ -94,6 +94,7 @@ class CaptionerTrainer(ValidatingTrainer):
         self.means = RunningMeans()
         self.training_rows = TrainingRows(train_dataset, args)
         self.gradients = MeanGradients(args.per_device_train_batch_size)
+        self.sample_checkers = sample_checkers(args.sample_checkers)
         self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
         self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
         self._micro_step = 0
@@ -228,7 +229,7 @@ class CaptionerTrainer(ValidatingTrainer):
         if "loss" in logs:
             means = self.means.drain(gather_object([self.means.state()]))
             samples = gather_object(self.last_samples)
-            logs = {**logs, **means, **(sample_measures(samples) if samples else {})}
+            logs = {**logs, **means, **(sample_measures(samples, self.sample_checkers) if samples else {})}
             for table in self._sample_tables():
                 table.log_samples(self.state.global_step, self.last_records)
         super().log(logs, start_time)

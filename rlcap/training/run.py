@@ -32,7 +32,7 @@ from rlcap.training.scst_arguments import SCSTArguments
 # What may differ between a run and the command that goes on with it: how long, how it is watched, where it runs.
 MAY_CHANGE = {
     *("output_dir", "num_train_epochs", "max_steps", "early_stopping_patience", "early_stopping_threshold"),
-    *("report_to", "run_name", "disable_tqdm", "log_level", "samples_logged", "save_total_limit"),
+    *("report_to", "run_name", "disable_tqdm", "log_level", "samples_logged", "sample_checkers", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
 }
 

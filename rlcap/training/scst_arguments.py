@@ -24,7 +24,8 @@ class SCSTArguments(CaptionerTrainingArguments):
 
     # > Parameters of the rewards
     rewards: list[str] = field(
-        default_factory=lambda: ["cider-d"], metadata={"help": "names of rewards, or package.module:function"}
+        default_factory=lambda: ["cider-d"],
+        metadata={"help": "built-in names (cider-d, bleu, repetition, bad-ending), or module:function"},
     )
     reward_weights: list[float] | None = field(default=None, metadata={"help": "one a reward; default: 1 each"})
     reward_options: dict | str | None = field(

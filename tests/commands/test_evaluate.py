@@ -38,7 +38,7 @@ def test_table_and_file(files: list[str], tmp_path: Path, capsys: pytest.Capture
     assert result["settings"]["no_java"] is True
     assert result["versions"]["pycocoevalcap"]
     assert result["per_caption"]["2"]["caption"] == "a red bus on a"
-    assert result["per_caption"]["2"]["bad_ending"] == 1
+    assert result["per_caption"]["2"]["bad_ending_errors"] == ["a"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.json", "p.json", "r.json", "train.txt"]
 
 

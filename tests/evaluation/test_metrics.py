@@ -62,8 +62,11 @@ def test_every_key_is_documented_and_ordered() -> None:
 
 
 def test_per_caption() -> None:
-    rows = score_captions(PREDICTIONS, REFERENCES, java=False, metrics=["rouge_l", "repetition"]).per_caption
-    assert rows["2"]["bad_ending"] == 1
+    families = ["rouge_l", "repetition", "bad_ending"]
+    rows = score_captions(PREDICTIONS, REFERENCES, java=False, metrics=families).per_caption
+    assert rows["2"]["bad_ending_errors"] == ["a"]
+    assert rows["1"]["bad_ending_errors"] == []
+    assert "repeated_word_errors" not in rows["1"]
     assert rows["2"]["words"] == 5
     assert rows["2"]["rep_1_count"] == 1
     assert rows["3"]["rouge_l"] == 0
@@ -71,7 +74,7 @@ def test_per_caption() -> None:
 
 
 def test_without_java_meteor_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    metrics._warn_once.cache_clear()
+    metrics.warn_once.cache_clear()
     monkeypatch.setattr(metrics, "find_java", lambda: None)
     result = evaluate_captions(PREDICTIONS, REFERENCES)
     assert "meteor" not in result

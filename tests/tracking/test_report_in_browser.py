@@ -45,7 +45,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory, report: Path) -> Iterator[
 
 
 def test_nothing_is_asked_for_and_nothing_goes_wrong(browser: Browser, report: Path) -> None:
-    asked = [address for address in browser.requests() if not address.startswith(("data:", "chrome:"))]
+    asked = [
+        address for address in browser.requests() if not address.startswith(("data:", "chrome:", "chrome-untrusted:"))
+    ]
     assert asked == [report.resolve().as_uri()]
     assert browser.console() == []
     assert browser.run("return document.querySelectorAll('section h2').length") == 4

@@ -93,6 +93,7 @@ def short_reward(completions: list[str], **columns: Any) -> list[float]:
         ({"num_samples": 1}, "num_samples is 1; it must be 2 or more with baseline leave_one_out"),
         ({"reward_weights": [1, 2]}, "reward_weights is [1.0, 2.0]; it must be one number a reward; there are 1"),
         ({"freeze": "head"}, "freeze is 'head'; it must be among vision, connector, decoder"),
+        ({"sample_checkers": "spelling"}, "sample_checkers is 'spelling'; it must be among bad_ending, repeated_word"),
         ({"rewards": "cider"}, "there is no reward 'cider'; the built-in ones are cider-d"),
         ({"reward_options": '{"bleu": {}}'}, "reward_options is ['bleu']; it must be among the rewards ['cider-d']"),
         ({"reward_options": "{"}, "reward_options is no JSON"),
@@ -165,7 +166,7 @@ def test_secrets_are_not_written(saved: Path, data: Path, tmp_path: Path, monkey
 @pytest.mark.parametrize("metric", MEASURED)
 def test_the_best_is_the_least_where_less_is_better(metric: str, tmp_path: Path) -> None:
     args = XEArguments(output_dir=str(tmp_path), metric_for_best_model=metric)
-    less = metric.startswith("rep_") or metric in ("bad_ending_rate", "harper_error_rate")
+    less = metric.startswith("rep_") or metric.endswith(("bad_ending_rate", "repeated_word_rate", "_error_rate"))
     assert args.greater_is_better is not less
 
 

@@ -17,7 +17,8 @@ pytest.importorskip("wandb", reason="W&B is optional: pip install 'rlcap[wandb]'
 SCALARS = {
     *("loss", "grad_norm", "learning_rate", "reward", "reward_std", "rewards/cider-d/mean", "rewards/cider-d/std"),
     *("completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "frac_reward_zero_std"),
-    *("repetition/rep_1", "repetition/rep_2", "repetition/rep_4", "grammar/bad_ending_rate"),
+    *("repetition/rep_1", "repetition/rep_2", "repetition/rep_4"),
+    *("grammar/bad_ending_rate", "grammar/repeated_word_rate"),
     *("time/encode", "time/sample", "time/reward", "time/update"),
 }
 
@@ -51,7 +52,7 @@ def test_scalars_and_a_growing_table(baseline: str, tmp_path: Path, monkeypatch:
     for logged, line in zip(trained, written, strict=True):
         assert {name: logged[name] for name in SCALARS} == {name: line[name] for name in SCALARS}
     (evaluated,) = [row for row in history if "eval/cider" in row]
-    assert {"eval/bleu_4", "eval/rep_2_count", "eval/bad_ending_rate", "time/evaluate"} <= evaluated.keys()
+    assert {"eval/bleu_4", "eval/rep_2_count", "eval/repeated_word_rate", "time/evaluate"} <= evaluated.keys()
 
     columns, rows = wandb_reader.table(folder, "completions")
     assert [row[0] for row in rows] == [2] * 2 * K + [4] * 2 * K
