@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from logging import LogRecord
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +150,15 @@ def _load(towers: dict[str, Any], path: str | Path, pooling: str) -> PreTrainedM
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}; it can be {', '.join(POOLINGS)}")
     # transformers tells of every weight that is left over, such as a classifier's; what is missing is told below.
-    logger = logging.get_logger("transformers.modeling_utils")
-    logger.addFilter(_only_errors)
+    logger, only_errors = logging.get_logger("transformers.modeling_utils"), _OnlyErrors()
+    logger.addFilter(only_errors)
     try:
         model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
         loaded: Any = model_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} could not be loaded: {error}") from error
     finally:
-        logger.removeFilter(_only_errors)
+        logger.removeFilter(only_errors)
     model, info = loaded
     # Many checkpoints lack a pooler, which then is random: no matter where it is not read.
     random = sorted(name for name in info["missing_keys"] if pooling == "pooler" or not name.startswith("pooler."))
@@ -171,8 +171,9 @@ def _load(towers: dict[str, Any], path: str | Path, pooling: str) -> PreTrainedM
     return model
 
 
-def _only_errors(record: LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
+class _OnlyErrors(Filter):
+    def filter(self, record: LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
 
 
 def _pooled(output: Any) -> Tensor:
