@@ -5,8 +5,8 @@
 
 The 1,000 pictures are split 650 / 150 / 200 once; seeds differ in weights, pairs, batches and dropout. Every run has
 the same budget of steps, whatever its number of pairs, and keeps the weights with the best Spearman correlation on
-validation. What is finished is not trained again. Prints the tables of docs/results.md (test split, mean and standard
-deviation over seeds), and draws agreement against the number of pairs.
+validation. `blind`: pictures shuffled, in training too. What is finished is not trained again. Prints the tables of
+docs/results.md (test split, mean and standard deviation over seeds), and draws agreement against the number of pairs.
 """
 
 import argparse
@@ -15,6 +15,8 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rlcap.console import say
@@ -36,6 +38,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "hinge, active, N = 5": {"loss": "hinge", "pairs": "active", "pairs_per_caption": 5},
     "hinge, hard, N = 5": {"loss": "hinge", "pairs": "hard", "pairs_per_caption": 5},
     "hinge, pairs of one picture": {"loss": "hinge", "pairs": "same_image", "pairs_per_caption": 20},
+    "blind: regression, MSE": {"loss": "mse"},
+    "blind: hinge, N = 20": {"loss": "hinge", "pairs_per_caption": 20},
 }
 MEASURES = {
     "pearson": "Pearson",
@@ -75,11 +79,19 @@ def train(name: str, seed: int, base: ComparativeArguments, splits: dict[str, Ju
     file = folder / f"{name} {seed}.json"
     if file.is_file():
         return
+    if name.startswith("blind"):
+        splits = {split: blind(vectors, seed) for split, vectors in splits.items()}
     training = HeadTraining(splits["train"], splits["val"], replace(base, seed=seed, **VARIANTS[name]))
     training.run(quiet=True)
     report = measure(training, splits)
     write_json(file, {"pairs_per_caption": training.args.pairs_per_caption, "seed": seed, **report})
     say(f"{name}, seed {seed}: {describe(report['test'])}")
+
+
+def blind(vectors: JudgedVectors, seed: int) -> JudgedVectors:
+    """The same judgments with another picture's vector for each picture: what captions alone give away."""
+    order = torch.randperm(len(vectors.pictures), generator=torch.Generator().manual_seed(seed))
+    return replace(vectors, pictures=vectors.pictures[order])
 
 
 def measured(name: str, seeds: list[int], folder: Path) -> list[dict[str, Any]]:
