@@ -20,6 +20,7 @@ import torch
 
 from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rlcap.console import say
+from rlcap.evaluation.judged import agreement
 from rlcap.tracking.run_directory import write_json
 from rlcap.training.comparative import HeadTraining
 from rlcap.training.comparative_arguments import ComparativeArguments
@@ -41,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "blind: regression, MSE": {"loss": "mse"},
     "blind: hinge, N = 20": {"loss": "hinge", "pairs_per_caption": 20},
 }
+UNSEEN = ("regression, MSE", "hinge, N = 20")
 MEASURES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
@@ -92,6 +94,51 @@ def blind(vectors: JudgedVectors, seed: int) -> JudgedVectors:
     """The same judgments with another picture's vector for each picture: what captions alone give away."""
     order = torch.randperm(len(vectors.pictures), generator=torch.Generator().manual_seed(seed))
     return replace(vectors, pictures=vectors.pictures[order])
+
+
+def unseen_captions(
+    name: str, seed: int, base: ComparativeArguments, splits: dict[str, JudgedVectors], folder: Path
+) -> None:
+    """Trains without a fifth of the caption texts, and measures on the test rows that have them; `seen`: with them."""
+    file = folder / f"unseen {name} {seed}.json"
+    if file.is_file():
+        return
+    texts = sorted({text for vectors in splits.values() for text in texts_of(vectors)})
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    held_out = {texts[place] for place in order[: len(texts) // 5]}
+    test = rows_of(splits["test"], held_out, True)
+    train = {"seen": splits["train"], "unseen": rows_of(splits["train"], held_out, False)}
+    report: dict[str, Any] = {"captions": len(test)}
+    for which, vectors in train.items():
+        training = HeadTraining(vectors, splits["val"], replace(base, seed=seed, **VARIANTS[name]))
+        training.run(quiet=True)
+        report[which] = agreement(training.scores(test), test.ratings, test.picture_of.numpy())
+    write_json(file, report)
+
+
+def texts_of(vectors: JudgedVectors) -> list[bytes]:
+    """What tells the caption of each row from others, whatever the split: its vector."""
+    return [vectors.sentences[place].numpy().tobytes() for place in vectors.sentence_of.tolist()]
+
+
+def rows_of(vectors: JudgedVectors, texts: set[bytes], inside: bool) -> JudgedVectors:
+    """The rows whose caption is among the texts, or those whose caption is not."""
+    kept = torch.tensor([(text in texts) is inside for text in texts_of(vectors)])
+    rows = {"picture_of": vectors.picture_of[kept], "sentence_of": vectors.sentence_of[kept]}
+    return replace(vectors, **rows, ratings=vectors.ratings[kept.numpy()])
+
+
+def unseen_table(seeds: list[int], folder: Path) -> str:
+    """Agreement on captions that were in training with other pictures, or were not."""
+    lines = ["| test rows of a fifth of the texts | " + " | ".join(MEASURES.values()) + " | captions |"]
+    lines.append("|---" * (len(MEASURES) + 2) + "|")
+    for name in UNSEEN:
+        reports = measured(f"unseen {name}", seeds, folder)
+        for which in ("seen", "unseen") if reports else ():
+            values = {m: [r[which][m] * (100 if m.endswith("accuracy") else 1) for r in reports] for m in MEASURES}
+            cells = " | ".join(_cell(own, m) for m, own in values.items())
+            lines.append(f"| {name}, {which} | {cells} | {statistics.mean(r['captions'] for r in reports):.0f} |")
+    return "\n".join(lines)
 
 
 def measured(name: str, seeds: list[int], folder: Path) -> list[dict[str, Any]]:
@@ -148,7 +195,9 @@ def main() -> None:
         for seed in arguments.seeds:  # seed by seed: a campaign that is stopped early has all variants
             for name in VARIANTS:
                 train(name, seed, base, splits, folder / "runs")
-    print(tables(arguments.seeds, folder / "runs"))
+            for name in UNSEEN:
+                unseen_captions(name, seed, base, splits, folder / "runs")
+    print(tables(arguments.seeds, folder / "runs"), unseen_table(arguments.seeds, folder / "runs"), sep="\n\n")
     points = [report for n in NUMBERS for report in measured(f"hinge, N = {n}", arguments.seeds, folder / "runs")]
     regression = measured("regression, MSE", arguments.seeds, folder / "runs")
     level = {m: statistics.mean(r["test"][m] for r in regression) for m in MEASURES}
