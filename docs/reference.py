@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from rlcap import cli
 from rlcap.evaluation.metrics import FAMILIES
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, default_settings
+from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
@@ -24,6 +25,7 @@ TITLES = {
     CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
+    ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",
 }
 REQUIRED = {"data", "output_dir"}  # their default is refused
 WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'

@@ -20,6 +20,7 @@ BUILT_IN = {
     "ref-pac-s++": "rewards.clip_s:RefPacSPlusPlus",
     "grammar": "rewards.grammar:Grammar",
     "multi-tap": "rewards.multi_tap:MultiTap",
+    "comparative": "rewards.comparative:Comparative",
 }
 
 

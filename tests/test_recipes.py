@@ -126,13 +126,17 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
 
 
 def _reward_recipe(name: str, output: Path) -> None:
+    from rlcap.training.comparative_arguments import ComparativeArguments
     from rlcap.training.grammar import GrammarArguments
     from rlcap.training.multi_tap import MultiTapArguments
 
     reward = name.split("/")[1]
-    classes = {"multi_tap": (MultiTapArguments, "--model"), "grammar": (GrammarArguments, "--encoder")}
-    argument_class, model = classes[reward]
-    paths = ["--data", "captions.json", "--output_dir", str(output), model, "somewhere", "--use_cpu", "true"]
+    argument_class, needed = {
+        "comparative": (ComparativeArguments, []),
+        "grammar": (GrammarArguments, ["--encoder", "somewhere", "--use_cpu", "true"]),
+        "multi_tap": (MultiTapArguments, ["--model", "somewhere", "--use_cpu", "true"]),
+    }[reward]
+    paths = ["--data", "captions.json", "--output_dir", str(output), *needed]
     (args,) = parse(["--config", name, *paths], f"reward {reward}", argument_class)
     assert isinstance(args, argument_class)
     assert args.data == "captions.json"

@@ -19,6 +19,8 @@ PACKAGES = (
     *(
         "tokenizers",
         "numpy",
+        "scipy",
+        "scikit-learn",
         "pillow",
         "av",
         "open_clip_torch",

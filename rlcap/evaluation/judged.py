@@ -1,0 +1,72 @@
+"""How far scores agree with what people said of the same captions."""
+
+import numpy as np
+from scipy import stats
+
+from rlcap.data.pairs import levels_of, same_image_pairs
+
+_BLOCK = 2000  # captions whose pairs are compared at a time
+
+
+def agreement(
+    scores: np.ndarray,
+    ratings: np.ndarray,
+    pictures: np.ndarray,
+    preferences: np.ndarray | None = None,
+    *,
+    rounded: bool = True,
+) -> dict[str, float]:
+    """Correlations with mean ratings [N], and the share of pairs that the scores [N] put in the people's order.
+
+    pearson, spearman, kendall_tau_b, kendall_tau_c: over captions, by scipy. pair_accuracy, same_image_pair_accuracy:
+    over pairs that are no ties (see rlcap.data.pairs), of any pictures and of one (`pictures` [N]); equal scores count
+    as half right. preference_accuracy: over `preferences` [Q, 2], where there are any. What cannot be had is left out.
+    """
+    found: dict[str, float] = {}
+    rated = np.flatnonzero(~np.isnan(ratings))
+    if len(rated) > 1:
+        x, y = scores[rated], ratings[rated]
+        found = {
+            "pearson": float(stats.pearsonr(x, y).statistic),
+            "spearman": float(stats.spearmanr(x, y).statistic),
+            "kendall_tau_b": float(stats.kendalltau(x, y, variant="b").statistic),
+            "kendall_tau_c": float(stats.kendalltau(x, y, variant="c").statistic),
+        }
+        levels = levels_of(y, rounded)
+        right, pairs = _all_pairs(x, levels)
+        if pairs:
+            found |= {"pair_accuracy": right / pairs, "pairs": pairs}
+        own = same_image_pairs(levels, pictures[rated]).pairs
+        if len(own):
+            found |= {"same_image_pair_accuracy": pair_accuracy(x, own), "same_image_pairs": len(own)}
+    if preferences is not None and len(preferences):
+        found |= {"preference_accuracy": pair_accuracy(scores, preferences), "preferences": len(preferences)}
+    return found
+
+
+def spearman(scores: np.ndarray, ratings: np.ndarray) -> float:
+    """The rank correlation alone, which costs little; 0 where all scores are the same."""
+    return float(stats.spearmanr(scores, ratings).statistic) if np.ptp(scores) else 0.0
+
+
+def pair_accuracy(scores: np.ndarray, pairs: np.ndarray) -> float:
+    """The share of pairs [P, 2] whose better caption scores higher; equal scores count as half right."""
+    gaps = scores[pairs[:, 0]] - scores[pairs[:, 1]]
+    return float(((gaps > 0) + 0.5 * (gaps == 0)).mean())
+
+
+def errors(predicted: np.ndarray, ratings: np.ndarray) -> dict[str, float]:
+    """Mean absolute error and root mean squared error of predicted ratings [N], in rating points."""
+    gaps = predicted - ratings
+    return {"mae": float(np.abs(gaps).mean()), "rmse": float(np.sqrt((gaps**2).mean()))}
+
+
+def _all_pairs(scores: np.ndarray, levels: np.ndarray) -> tuple[float, int]:
+    right, pairs = 0.0, 0
+    for start in range(0, len(scores), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        better = levels[block, None] > levels[None, :]
+        gaps = scores[block, None] - scores[None, :]
+        right += float((better & (gaps > 0)).sum() + 0.5 * (better & (gaps == 0)).sum())
+        pairs += int(better.sum())
+    return right, pairs
