@@ -171,7 +171,7 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
 
 
 def refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
-    """Raises ValueError, naming the keys but those of MAY_CHANGE, where a run's folder holds one with other settings."""
+    """Raises ValueError naming the settings, but those of MAY_CHANGE, that differ from those of the run in a folder."""
     previous = run_directory.read_run(run_dir)
     if previous is None or not any((run_dir / name).exists() for name in ("metrics.jsonl", "final")):
         return

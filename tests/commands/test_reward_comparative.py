@@ -109,5 +109,10 @@ def test_what_the_user_got_wrong_is_one_message(data: Path, tmp_path: Path, caps
             main(arguments)
         assert end.value.code == 2
         assert message in capsys.readouterr().err
-    main(["reward", "--help"])
+
+
+def test_the_help_of_the_group_names_its_rewards(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["reward", "--help"])
+    assert end.value.code == 0
     assert "comparative" in capsys.readouterr().out
