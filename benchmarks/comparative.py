@@ -46,8 +46,8 @@ UNSEEN = ("regression, MSE", "hinge, N = 20")
 MEASURES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
-    "kendall_tau_b": "τ-b",
-    "kendall_tau_c": "τ-c",
+    "kendall_b": "τ-b",
+    "kendall_c": "τ-c",
     "pair_accuracy": "pairs %",
     "same_image_pair_accuracy": "same picture %",
 }

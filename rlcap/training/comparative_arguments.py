@@ -6,7 +6,7 @@ from rewards.comparative.encoders import POOLINGS
 from rlcap.data.judgments import FORMATS
 from rlcap.data.pairs import KINDS
 from rlcap.recipes import check_types
-from rlcap.training.arguments import require
+from rlcap.training.arguments import require, require_split
 
 PAIR_LOSSES = ("hinge", "bradley_terry")
 RATING_LOSSES = ("mae_sign", "mae_tanh", "mae", "mse")
@@ -114,8 +114,7 @@ class ComparativeArguments:
         require(self.decay_steps is None or self.decay_steps > 0, "decay_steps", self.decay_steps, "1 or more")
         for key in ("margin", "penalty_weight", "l2"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
-        require(len(self.split) == 3 and min(self.split) > 0, "split", self.split, "three sizes above 0")
-        require(max(self.split) > 1 or sum(self.split) <= 1 + 1e-9, "split", self.split, "shares that sum to at most 1")
+        require_split(self.split)
         require(bool(self.hidden) and min(self.hidden) > 0, "hidden", self.hidden, "widths of 1 or more")
         require(
             len(self.dropout) == len(self.hidden) and all(0 <= rate < 1 for rate in self.dropout),

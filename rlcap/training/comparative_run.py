@@ -14,6 +14,7 @@ from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rewards.comparative.scorer import Scorer
 from rlcap.console import say
 from rlcap.data.judgments import SPLITS, Judgments, read_judgments, split_by_picture
+from rlcap.evaluation.correlations import TITLES
 from rlcap.evaluation.judged import agreement, errors
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
@@ -147,9 +148,7 @@ def curve(args: ComparativeArguments, splits: dict[str, JudgedVectors], settings
 
 
 DRAWN = {
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "kendall_tau_c": "Kendall τ-c",
+    **{name: TITLES[name] for name in ("pearson", "spearman", "kendall_c")},
     "pair_accuracy": "pair accuracy",
     "same_image_pair_accuracy": "pair accuracy, same picture",
 }
@@ -183,5 +182,5 @@ def draw(points: list[dict[str, Any]], file: Path, levels: dict[str, dict[str, f
 
 def describe(test: dict[str, float]) -> str:
     """The measures of a split in one line."""
-    names = {**DRAWN, "kendall_tau_b": "Kendall τ-b", "preference_accuracy": "preferences"}
+    names = {**DRAWN, "kendall_b": TITLES["kendall_b"], "preference_accuracy": "preferences"}
     return ", ".join(f"{names[name]} {value:.3f}" for name, value in test.items() if name in names)
