@@ -52,7 +52,7 @@ class HeadTraining:
         self, train: JudgedVectors, val: JudgedVectors, args: ComparativeArguments, run_dir: Path | None = None
     ) -> None:
         self.data, self.val, self.args, self.run_dir = train, val, args, run_dir
-        self.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = args.device
         self.best_metric = args.best_metric or ("pair_accuracy" if args.pairs == "given" else "spearman")
         self._check_data()
         self.levels = pairing.levels_of(train.ratings, args.round_ratings)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import torch
+
 from rewards.comparative.encoders import POOLINGS
 from rlcap.data.judgments import FORMATS
 from rlcap.data.pairs import KINDS
@@ -79,7 +81,7 @@ class ComparativeArguments:
         metadata={"help": f"{', '.join(BEST_METRICS)}, on validation; default: spearman, or pair_accuracy for `given`"},
     )
     seed: int = field(default=0, metadata={"help": "of weights, pairs, batches and dropout"})
-    device: str | None = field(default=None, metadata={"help": "cpu, cuda …; default: a GPU where there is one"})
+    use_cpu: bool = field(default=False, metadata={"help": "compute on the CPU even where there is a GPU"})
 
     # > Parameters of what is left behind
     output_dir: str = field(default="", metadata={"help": "the run's folder: checkpoints, metrics, report, final"})
@@ -136,6 +138,11 @@ class ComparativeArguments:
             )
         require(not self.curve or self.pairs != "given", "curve", self.curve, "left out: given pairs have no N")
         require(self.rounds <= self.epochs, "rounds", self.rounds, f"at most the {self.epochs} epochs")
+
+    @property
+    def device(self) -> torch.device:
+        """Where encoders and head compute."""
+        return torch.device("cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu")
 
     @property
     def on_pairs(self) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rewards.comparative import calibration
 from rewards.comparative.calibration import Calibration
@@ -25,19 +24,18 @@ from rlcap.training.comparative_vectors import JudgedVectors, picture_store, sen
 from rlcap.training.run import refuse_another_run
 
 # What says nothing about the result: where things are kept, and what is drawn beside the run.
-_NOT_SETTINGS = ("device", "features", "picture_features", "save_epochs", "curve", "curve_seeds")
+_NOT_SETTINGS = ("use_cpu", "features", "picture_features", "save_epochs", "curve", "curve_seeds")
 
 
 def load_vectors(
     args: ComparativeArguments, pictures: PictureEncoder, sentences: SentenceEncoder
 ) -> dict[str, JudgedVectors]:
     """Reads the judgments, splits them by picture, and encodes what is not encoded yet; split -> vectors."""
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     judgments = split_by_picture(read_judgments(args.data, args.data_format, args.images), args.split, args.split_seed)
     used = [caption for caption in judgments.captions if caption.split in SPLITS]
     folder = Path(args.features or Path(args.output_dir) / "features")
     store = picture_store(
-        pictures.to(device),
+        pictures.to(args.device),
         used,
         folder / "pictures",
         grids=args.picture_features,
@@ -45,7 +43,7 @@ def load_vectors(
         max_bad_images=args.max_bad_images,
     )
     known = sentence_vectors(
-        sentences.to(device),
+        sentences.to(args.device),
         [caption.caption for caption in used],
         folder / "captions.safetensors",
         lowercase=args.lowercase,

@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(data: Path, output: Path, *more: str) -> list[str]:
     encoders = ["--picture_encoder", str(data / "resnet"), "--sentence_encoder", str(data / "bert")]
     head = ["--hidden", "16", "--dropout", "0", "--epochs", "12", "--patience", "12", "--batch_size", "16"]
-    shared = ["--features", str(output.parent / "features"), "--device", "cpu", "--split", "18", "6", "6"]
+    shared = ["--features", str(output.parent / "features"), "--use_cpu", "true", "--split", "18", "6", "6"]
     return [
         *("reward", "comparative", "--config", "rewards/comparative", "--data", str(data / "judged.jsonl")),
         *encoders,
