@@ -18,6 +18,7 @@ from rlcap.evaluation.metrics import FAMILIES
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, default_settings
 from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.grammar import GrammarArguments
+from rlcap.training.judgment_arguments import JudgmentArguments
 from rlcap.training.multi_tap import MultiTapArguments
 from rlcap.training.reward_trainer import RewardArguments
 from rlcap.training.scst_arguments import SCSTArguments
@@ -30,6 +31,7 @@ TITLES = {
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
     RewardArguments: "Learned rewards: `rlcap reward multi-tap` and `rlcap reward grammar`",
+    JudgmentArguments: "Judgments: `rlcap reward comparative` and `rlcap reward multi-tap`",
     MultiTapArguments: "MULTI-TAP: `rlcap reward multi-tap`",
     GrammarArguments: "Grammar: `rlcap reward grammar`",
     ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import torch
 
 from rewards.comparative.encoders import POOLINGS
-from rlcap.data.judgments import FORMATS
 from rlcap.data.pairs import KINDS
 from rlcap.recipes import check_types
-from rlcap.training.arguments import require, require_split
+from rlcap.training.arguments import require
+from rlcap.training.judgment_arguments import JudgmentArguments
 
 PAIR_LOSSES = ("hinge", "bradley_terry")
 RATING_LOSSES = ("mae_sign", "mae_tanh", "mae", "mse")
@@ -16,21 +16,10 @@ BEST_METRICS = ("spearman", "pair_accuracy", "loss")
 
 
 @dataclass
-class ComparativeArguments:
+class ComparativeArguments(JudgmentArguments):
     """The keys of `rlcap reward comparative`. Defaults follow the published pairwise model (`pairwise_model.py`)."""
 
     # > Parameters of the data
-    data: str = field(
-        default="",
-        metadata={"help": "folder of Flickr8k-Expert, VICR's CSV, or JSONL of ratings or of better and worse"},
-    )
-    data_format: str = field(default="auto", metadata={"help": f"auto, {', '.join(FORMATS)}"})
-    images: str | None = field(default=None, metadata={"help": "folder of the pictures; default: the data's own"})
-    split: list[float] = field(
-        default_factory=lambda: [0.65, 0.15, 0.2],
-        metadata={"help": "pictures of train, val and test, as shares or numbers, where the data has no split itself"},
-    )
-    split_seed: int = field(default=0, metadata={"help": "of the split alone, so that seeds share one"})
     max_bad_images: float = field(default=0.01, metadata={"help": "share of pictures that may fail to decode"})
 
     # > Parameters of the frozen encoders
@@ -93,10 +82,9 @@ class ComparativeArguments:
 
     def __post_init__(self) -> None:
         check_types(self)
-        require(bool(self.data), "data", self.data, "a file or folder of judgments (--data)")
+        self.check_judgments()
         require(bool(self.output_dir), "output_dir", self.output_dir, "the run's folder (--output_dir runs/NAME)")
         for key, allowed in (
-            ("data_format", ("auto", *FORMATS)),
             ("picture_pooling", POOLINGS),
             ("sentence_pooling", POOLINGS),
             ("loss", (*PAIR_LOSSES, *RATING_LOSSES)),
@@ -116,7 +104,6 @@ class ComparativeArguments:
         require(self.decay_steps is None or self.decay_steps > 0, "decay_steps", self.decay_steps, "1 or more")
         for key in ("margin", "penalty_weight", "l2"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
-        require_split(self.split)
         require(bool(self.hidden) and min(self.hidden) > 0, "hidden", self.hidden, "widths of 1 or more")
         require(
             len(self.dropout) == len(self.hidden) and all(0 <= rate < 1 for rate in self.dropout),

@@ -14,9 +14,10 @@ from rewards.multi_tap_model import RatingModel, RatingSettings
 from rewards.multi_tap_prompt import PROMPT
 from rlcap.console import progress
 from rlcap.data.images import open_image
-from rlcap.data.judgments import FORMATS, JudgedCaption
+from rlcap.data.judgments import JudgedCaption
 from rlcap.evaluation.judged import rating_measures
-from rlcap.training.arguments import require, require_split
+from rlcap.training.arguments import require
+from rlcap.training.judgment_arguments import JudgmentArguments
 from rlcap.training.multi_tap_objectives import ALPHAS, FOLDS
 from rlcap.training.reward_trainer import RewardArguments, RewardTrainer
 
@@ -24,20 +25,10 @@ TRAINABLE = ("full", "lora", "head")
 
 
 @dataclass
-class MultiTapArguments(RewardArguments):
+class MultiTapArguments(JudgmentArguments, RewardArguments):
     """The keys of `rlcap reward multi-tap`."""
 
     # > Parameters of the data
-    data: str = field(
-        default="", metadata={"help": "folder of Flickr8k-Expert, VICR's CSV, or JSONL of ratings and objectives"}
-    )
-    data_format: str = field(default="auto", metadata={"help": f"auto, {', '.join(FORMATS)}"})
-    images: str | None = field(default=None, metadata={"help": "folder of the pictures; default: the data's own"})
-    split: list[float] = field(
-        default_factory=lambda: [0.65, 0.15, 0.2],
-        metadata={"help": "pictures of train, val and test, as shares or numbers, where the data has no split itself"},
-    )
-    split_seed: int = field(default=0, metadata={"help": "of the split alone, so that seeds share one"})
     rating_range: list[float] | None = field(
         default=None, metadata={"help": "lowest and highest rating of the scale; default: of the training rows"}
     )
@@ -69,8 +60,7 @@ class MultiTapArguments(RewardArguments):
         if self.greater_is_better is None:
             self.greater_is_better = self.metric_for_best_model not in ("loss", "mae")
         super().__post_init__()
-        require(bool(self.data), "data", self.data, "a file or folder of rated captions (--data ratings.jsonl)")
-        require_split(self.split)
+        self.check_judgments()
         require(bool(self.model), "model", self.model, "an image-text-to-text model (--model DIR|ID)")
         require(self.train_weights in TRAINABLE, "train_weights", self.train_weights, f"one of {', '.join(TRAINABLE)}")
         require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")

@@ -41,7 +41,9 @@ def test_every_class_of_arguments_is_in_the_reference() -> None:
 def test_every_key_of_ours_is_there_and_says_something(arguments: type) -> None:
     theirs = default_settings(TrainingArguments) if issubclass(arguments, TrainingArguments) else {}
     above = [base for base in arguments.__mro__[1:] if base in TITLES]
-    known = theirs | (default_settings(above[0]) if above else {})
+    known = theirs
+    for base in reversed(above):
+        known |= default_settings(base)
     new = {key for key, value in default_settings(arguments).items() if key not in known or known[key] != value}
     keys = {key.name: key for key in own_keys(arguments)}
     assert new <= set(keys)
