@@ -77,7 +77,8 @@ class DataArguments:
         metadata={"help": "stream the training rows from tar shards and shuffle so many at a time; needs max_steps"},
     )
     features: str | None = field(
-        default=None, metadata={"help": "folder written by `rlcap features`: pictures are then never opened"}
+        default=None,
+        metadata={"help": "folder written by `rlcap features`: pictures are then opened for rewards that look at them"},
     )
     train_split: str = field(default="train", metadata={"help": "the split to train on"})
     val_split: str = field(default="val", metadata={"help": "the split to evaluate on during training"})

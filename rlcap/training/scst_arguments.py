@@ -25,7 +25,7 @@ class SCSTArguments(CaptionerTrainingArguments):
     # > Parameters of the rewards
     rewards: list[str] = field(
         default_factory=lambda: ["cider-d"],
-        metadata={"help": "built-in names (cider-d, bleu, repetition, bad-ending), or module:function"},
+        metadata={"help": "built-in names (cider-d, pac-s++, grammar …: see Rewards), or module:function"},
     )
     reward_weights: list[float] | None = field(default=None, metadata={"help": "one a reward; default: 1 each"})
     reward_options: dict | str | None = field(
