@@ -15,7 +15,7 @@ COMMANDS = {
     "quickstart": "the whole way on drawn pictures: XE, then SCST, and a table of what it brought (minutes on a CPU)",
     "xe": "train a captioner with cross-entropy on reference captions",
     "scst": "fine-tune a captioner on rewards (self-critical sequence training)",
-    "reward": "train a learned reward: comparative, multi-tap, grammar",
+    "reward": "train a learned reward: pac, comparative, multi-tap, grammar",
     "data": "check a data set: counts, broken and repeated pictures, leaks between splits",
     "features": "write the grid features of a frozen vision model once, for training to read",
     "caption": "caption pictures, a folder of them, clips or videos",

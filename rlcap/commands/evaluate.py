@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         java=False if arguments.no_java else "auto",
         training_captions=training,
         grammar_head=arguments.grammar_head,
-        picture_ranks=None if arguments.retrieval_encoder is None else _picture_ranks(arguments, predictions),
+        retrieved=None if arguments.retrieval_encoder is None else _retrieved(arguments, predictions),
         metrics=arguments.metrics,
     )
     evaluation.notes[:0] = notes
@@ -94,13 +94,13 @@ def _refuse(predictions: dict[str, str], references: dict[str, list[str]]) -> No
     )
 
 
-def _picture_ranks(arguments: argparse.Namespace, predictions: dict[str, str]) -> dict[str, int]:
+def _retrieved(arguments: argparse.Namespace, predictions: dict[str, str]) -> dict[str, list[float]]:
     import torch
 
     from rewards.clip_features import Features
     from rewards.dual_encoder_loading import load_dual_encoder
     from rlcap.data import load_captions
-    from rlcap.evaluation.retrieval import picture_ranks
+    from rlcap.evaluation.retrieval import caption_hits
     from rlcap.evaluation.scoring import TableRow
 
     rows = load_captions(
@@ -119,7 +119,7 @@ def _picture_ranks(arguments: argparse.Namespace, predictions: dict[str, str]) -
         capacity=0,
     )
     visuals = {image_id: TableRow(rows, number) for number, image_id in enumerate(rows["image_id"])}
-    return picture_ranks(features, predictions, visuals, arguments.retrieval_prefix)
+    return caption_hits(features, predictions, visuals, arguments.retrieval_prefix)
 
 
 def _print(evaluation: "Evaluation") -> None:

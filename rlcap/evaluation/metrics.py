@@ -107,7 +107,7 @@ def score_captions(
     java: bool | Literal["auto"] = "auto",
     training_captions: Iterable[str] | None = None,
     grammar_head: str | Path | None = None,
-    picture_ranks: Mapping[str, int] | None = None,
+    retrieved: Mapping[str, Sequence[float]] | None = None,
     metrics: Iterable[str] | None = None,
 ) -> Evaluation:
     """Scores one caption a picture against its references (plain text on both sides, at least one reference each).
@@ -115,8 +115,8 @@ def score_captions(
     `metrics` names keys of METRICS or families of FAMILIES; None is every one that can be computed here. `java`: "auto"
     leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without, unsaid.
     LanguageTool is asked where it is named, or where the environment says where it is (docs/grammar.md). `novel_share`
-    needs `training_captions`, `grammar_probability` a directory of `rlcap reward grammar`, retrieval the rank of each
-    caption's own picture (rlcap.evaluation.retrieval). An empty caption is scored as such. CIDEr's document
+    needs `training_captions`, `grammar_probability` a directory of `rlcap reward grammar`, retrieval what
+    rlcap.evaluation.retrieval found: whether a caption's own picture is among the first of NEAREST, 1 or 0. An empty caption is scored as such. CIDEr's document
     frequencies come from the references given, so scores of different sets are not comparable.
 
     Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
@@ -128,7 +128,7 @@ def score_captions(
         for what, given, named in (
             ("novel", training_captions, "training captions were"),
             ("grammar_head", grammar_head, "grammar head was"),
-            ("retrieval", picture_ranks, "dual encoder that retrieves the pictures was"),
+            ("retrieval", retrieved, "dual encoder that retrieves the pictures was"),
         )
         if given is None
     }
@@ -166,11 +166,10 @@ def score_captions(
 
         each = Grammar(path=grammar_head)([predictions[key] for key in ids])
         keep("grammar_probability", sum(each) / len(each), each)
-    if picture_ranks is not None:
-        ranks = [picture_ranks[key] for key in ids]
-        for k in NEAREST:
-            found_by_k = [float(rank <= k) for rank in ranks]
-            keep(f"retrieval_{k}", sum(found_by_k) / len(ids), found_by_k)
+    if retrieved is not None:
+        for number, k in enumerate(NEAREST):
+            hits = [retrieved[key][number] for key in ids]
+            keep(f"retrieval_{k}", sum(hits) / len(ids), hits)
     for checker in CHECKERS.values():
         if checker.measure not in keys:
             continue

@@ -1,46 +1,98 @@
-"""Whether captions find their own pictures among all others, in the space of a dual encoder."""
+"""Retrieval between pictures and captions: how often what belongs to the query is among the first K found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rewards.clip_features import Features
+from rewards.pictures import Frames
 from rlcap.console import progress
 from rlcap.data.collate import open_visual
+from rlcap.evaluation.metrics import NEAREST as CUTS
 
-_BATCH = 64
+_QUERIES_AT_ONCE = 1024
+_PICTURES_AT_ONCE = 64
 
 
-def own_ranks(similarities: Tensor) -> Tensor:
-    """The rank, from 1, of each row's own column: [N, N] similarities of captions and pictures -> [N].
+def retrieval(pictures: Tensor, captions: Tensor, picture_of: Tensor) -> dict[str, float]:
+    """R@1, R@5 and R@10 in percent, `image_to_text_r<K>` and `text_to_image_r<K>`, and `r1`, the mean of both R@1.
 
-    Columns that are as near as the own one stand before it, so that an encoder that tells nothing apart finds nothing.
+    pictures `[V, D]` and captions `[C, D]` are unit vectors; `picture_of` `[C]` is the row of each caption's picture. A
+    picture finds if any of its captions is among the first K. Of equal cosines each order counts alike, so that
+    vectors which are all the same score as chance does. Raises ValueError for a picture without captions.
     """
-    own = similarities.diagonal().unsqueeze(1)
-    return (similarities >= own).sum(dim=1)
+    without = set(range(len(pictures))) - set(picture_of.tolist())
+    if without:
+        raise ValueError(f"{len(without)} of {len(pictures)} pictures have no captions, row {min(without)} among them")
+    own_of = [torch.nonzero(picture_of == v).flatten() for v in range(len(pictures))]
+    found = {"image_to_text": torch.zeros(len(CUTS)), "text_to_image": torch.zeros(len(CUTS))}
+    for start in range(0, len(pictures), _QUERIES_AT_ONCE):
+        cosines = pictures[start : start + _QUERIES_AT_ONCE] @ captions.T
+        for row, own in zip(cosines, own_of[start:], strict=False):
+            others = torch.ones(len(row), dtype=torch.bool, device=row.device)
+            others[own] = False
+            found["image_to_text"] += _hits(row[own].max(), row[others])
+    for start in range(0, len(captions), _QUERIES_AT_ONCE):
+        rows = captions[start : start + _QUERIES_AT_ONCE] @ pictures.T
+        for caption, row in enumerate(rows, start):
+            others = torch.ones(len(row), dtype=torch.bool, device=row.device)
+            others[picture_of[caption]] = False
+            found["text_to_image"] += _hits(row[picture_of[caption]], row[others])
+    queries = {"image_to_text": len(pictures), "text_to_image": len(captions)}
+    measured = {
+        f"{way}_r{cut}": 100 * float(hits) / queries[way]
+        for way, own in found.items()
+        for cut, hits in zip(CUTS, own, strict=True)
+    }
+    return {**measured, "r1": (measured["image_to_text_r1"] + measured["text_to_image_r1"]) / 2}
 
 
-def picture_ranks(
+def caption_hits(
     features: Features, captions: Mapping[str, str], visuals: Mapping[str, Mapping[str, Any]], prefix: str
-) -> dict[str, int]:
-    """The rank of each caption's own picture among the pictures of all captions, from 1.
+) -> dict[str, list[float]]:
+    """Whether each caption finds its picture among the first 1, 5 and 10 of the pictures of all captions: 1 or 0.
 
-    captions: picture id -> caption. visuals: picture id -> row that says where picture or clip is (`open_visual`); of a
-    clip the mean of its frames' vectors counts. prefix: laid before captions with a space between, "" for none.
+    captions: image_id -> caption. visuals: image_id -> row that says where picture or clip is (`open_visual`), opened
+    only where `features` has not kept its vectors; of a clip their mean counts. prefix: laid before captions with a
+    space between, "" for none. Of equal cosines each order counts alike, so a value may lie between.
     Raises ValueError for captions whose picture is not known, and BadImage where one cannot be read.
     """
-    unknown = [name for name in captions if name not in visuals]
+    unknown = [image_id for image_id in captions if image_id not in visuals]
     if unknown:
         raise ValueError(f"pictures are needed to retrieve them, and there is none for {unknown[:3]}")
-    names = list(captions)
+    names = [("id", image_id) for image_id in captions]
     seen: list[Tensor] = []
-    for start in progress(range(0, len(names), _BATCH), desc="pictures", unit="batch"):
-        opened = {name: open_visual(visuals[name]) for name in names[start : start + _BATCH]}
-        vectors = features.pictures((name, tuple(v) if isinstance(v, list) else (v,)) for name, v in opened.items())
-        seen += [torch.nn.functional.normalize(vectors[name].mean(dim=0), dim=0) for name in opened]
-    texts = [f"{prefix} {captions[name]}".strip() for name in names]
+    for start in progress(range(0, len(names), _PICTURES_AT_ONCE), desc="pictures", unit="batch"):
+        batch = names[start : start + _PICTURES_AT_ONCE]
+        vectors = features.pictures(_Opened(batch, visuals))
+        seen += [torch.nn.functional.normalize(vectors[name].mean(dim=0), dim=0) for name in batch]
+    texts = [f"{prefix} {caption}".strip() for caption in captions.values()]
     of_text = features.captions(texts)
-    ranks = own_ranks(torch.stack([of_text[text] for text in texts]) @ torch.stack(seen).T)
-    return dict(zip(names, ranks.tolist(), strict=True))
+    cosines = torch.stack([of_text[text] for text in texts]) @ torch.stack(seen).T
+    others = ~torch.eye(len(texts), dtype=torch.bool)
+    return {image_id: _hits(cosines[i, i], cosines[i, others[i]]).tolist() for i, image_id in enumerate(captions)}
+
+
+class _Opened(Mapping[tuple[str, str], Frames]):
+    """Pictures by name, opened when they are looked at."""
+
+    def __init__(self, names: list[tuple[str, str]], visuals: Mapping[str, Mapping[str, Any]]) -> None:
+        self.names, self.visuals = names, visuals
+
+    def __getitem__(self, name: tuple[str, str]) -> Frames:
+        visual = open_visual(self.visuals[name[1]])
+        return tuple(visual) if isinstance(visual, list) else (visual,)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _hits(own: Tensor, others: Tensor) -> Tensor:
+    """The chance to be among the first K, for each K, where ties are broken at random."""
+    better, equal = int((others > own).sum()), int((others == own).sum())
+    return torch.tensor([min(max((cut - better) / (equal + 1), 0.0), 1.0) for cut in CUTS])

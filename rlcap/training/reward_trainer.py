@@ -55,10 +55,12 @@ class RewardArguments(TrainingArguments):
 class RewardTrainer(Trainer):
     """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
 
-    The model that is best by `metric_for_best_model` is in `model/`, the last one where nothing is evaluated.
+    The model that is best by `metric_for_best_model` is in the folder `exported`, the last one where nothing is
+    evaluated.
     """
 
     args: RewardArguments
+    exported = "model"  # the folder of the reward, in the run's
 
     def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
         super().__init__(model=model, args=args, **options)
@@ -75,9 +77,9 @@ class RewardTrainer(Trainer):
         return {name: p for name, p in self._bare().named_parameters() if p.requires_grad}
 
     def export(self) -> None:
-        """Writes the reward as it is now into `model/`, which appears whole or not at all."""
+        """Writes the reward as it is now into its folder, which appears whole or not at all."""
         if self.args.should_save:
-            with checkpoints.whole_directory(self.run_dir / "model") as unfinished:
+            with checkpoints.whole_directory(self.run_dir / self.exported) as unfinished:
                 self._bare().save(unfinished)
         self.accelerator.wait_for_everyone()
 
@@ -126,7 +128,7 @@ class RewardTrainer(Trainer):
 
 
 def train(trainer: RewardTrainer, command: str) -> Path:
-    """Trains, or goes on from the last complete checkpoint; returns the folder of the reward, `model/`.
+    """Trains, or goes on from the last complete checkpoint; returns the folder of the reward.
 
     Raises ValueError where the run's folder holds a run with other settings.
     """
@@ -145,4 +147,4 @@ def train(trainer: RewardTrainer, command: str) -> Path:
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if args.eval_strategy == "no" or trainer.state.best_metric is None:
         trainer.export()
-    return run_dir / "model"
+    return run_dir / trainer.exported

@@ -89,7 +89,7 @@ def test_captions_retrieve_their_pictures(tmp_path: Path) -> None:
 
     from rewards.clip_features import Features
     from rewards.dual_encoder_loading import load_dual_encoder
-    from rlcap.evaluation.retrieval import picture_ranks
+    from rlcap.evaluation.retrieval import caption_hits
 
     encoder = write_open_clip(tmp_path / "clip", random_state())
     captions = {"1": "a dog runs", "2": "a red bus"}
@@ -105,7 +105,7 @@ def test_captions_retrieve_their_pictures(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "o.json").read_text())
     features = Features(load_dual_encoder(encoder), device="cpu", autocast=None, batch_size=2, capacity=0)
     visuals = {name: {"image": str(tmp_path / "photos" / f"{name}.png")} for name in captions}
-    ranks = picture_ranks(features, captions, visuals, "")
-    assert result["retrieval_1"] == 50 * sum(rank == 1 for rank in ranks.values())
+    hits = caption_hits(features, captions, visuals, "")
+    assert result["retrieval_1"] == 50 * sum(own[0] for own in hits.values())
     assert result["retrieval_5"] == 100
     assert "bleu_4" not in result

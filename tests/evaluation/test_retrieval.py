@@ -1,4 +1,4 @@
-"""Ranks of pictures for captions, against what can be said by hand."""
+"""Pictures found by captions, against what can be said by hand."""
 
 from pathlib import Path
 
@@ -8,18 +8,12 @@ import torch
 from PIL import Image
 
 from rlcap.evaluation import score_captions
-from rlcap.evaluation.retrieval import own_ranks
-
-
-def test_the_rank_counts_what_is_as_near_or_nearer() -> None:
-    similarities = torch.tensor([[0.9, 0.1, 0.2], [0.5, 0.4, 0.3], [0.7, 0.7, 0.7]])
-    assert own_ranks(similarities).tolist() == [1, 2, 3]
 
 
 def test_shares_among_the_first_k() -> None:
     captions = {str(i): "a dog" for i in range(4)}
-    ranks = {"0": 1, "1": 5, "2": 6, "3": 11}
-    found = score_captions(captions, {key: ["a dog"] for key in captions}, picture_ranks=ranks, metrics=["retrieval"])
+    hits = {"0": [1, 1, 1], "1": [0, 1, 1], "2": [0, 0, 1], "3": [0, 0, 0]}
+    found = score_captions(captions, {key: ["a dog"] for key in captions}, retrieved=hits, metrics=["retrieval"])
     assert found.metrics == {"retrieval_1": 25, "retrieval_5": 50, "retrieval_10": 75, "captions": 4}
     assert found.per_caption["1"]["retrieval_5"] == 100
     with pytest.raises(ValueError, match="retrieval_1 cannot be computed: no dual encoder"):
@@ -27,13 +21,13 @@ def test_shares_among_the_first_k() -> None:
 
 
 def test_captions_find_their_pictures_as_by_hand(tmp_path: Path) -> None:
-    """Ranks from unit vectors of a small random CLIP, one picture and one caption at a time; of a clip their mean."""
+    """From unit vectors of a small random CLIP, one picture and one caption at a time; of a clip their mean."""
     pytest.importorskip("open_clip", reason="the encoder is open_clip's: pip install 'rlcap[clip]'")
     from tiny_clip import random_state, write_open_clip
 
     from rewards.clip_features import Features
     from rewards.dual_encoder_loading import load_dual_encoder
-    from rlcap.evaluation.retrieval import picture_ranks
+    from rlcap.evaluation.retrieval import caption_hits
 
     encoder = load_dual_encoder(write_open_clip(tmp_path / "clip", random_state()))
     rng = np.random.default_rng(0)
@@ -53,11 +47,12 @@ def test_captions_find_their_pictures_as_by_hand(tmp_path: Path) -> None:
             pictures.append(torch.nn.functional.normalize(torch.stack(vectors).mean(0), dim=0))
             texts.append(encoder.encode_texts(**encoder.tokenize([f"see: {caption}"]))[0])
     cosines = torch.stack(texts) @ torch.stack(pictures).T
-    by_hand = [1 + int((row > row[own]).sum()) for own, row in enumerate(cosines)]
+    ranks = [int((row > row[own]).sum()) for own, row in enumerate(cosines)]
 
     features = Features(encoder, device="cpu", autocast=None, batch_size=4, capacity=0)
-    found = picture_ranks(features, captions, visuals, "see:")
-    assert [found[str(number)] for number in range(6)] == by_hand
-    assert len(set(by_hand)) > 1
+    found = caption_hits(features, captions, visuals, "see:")
+    assert [found[str(number)] for number in range(6)] == [[rank < 1, rank < 5, rank < 10] for rank in ranks]
+    assert min(ranks) == 0
+    assert max(ranks) == 5
     with pytest.raises(ValueError, match="none for \\['7'\\]"):
-        picture_ranks(features, {"7": "a dog"}, visuals, "")
+        caption_hits(features, {"7": "a dog"}, visuals, "")
