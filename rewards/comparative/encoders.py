@@ -1,6 +1,5 @@
 """The frozen halves of the scorer: a picture and a sentence to one vector each."""
 
-import hashlib
 from collections.abc import Sequence
 from logging import Filter, LogRecord
 from pathlib import Path
@@ -23,6 +22,8 @@ from transformers import (
     T5EncoderModel,
 )
 from transformers.utils import logging
+
+from rewards.fingerprint import fingerprint
 
 POOLINGS = ("mean", "first", "pooler")
 # Of models with two towers, or a decoder, the part that is asked for.
@@ -50,11 +51,7 @@ class FrozenEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of the weights and of how they are pooled: "sha256:…"."""
-        digest = hashlib.sha256(self.pooling.encode())
-        for name, tensor in self.model.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return f"sha256:{digest.hexdigest()}"
+        return fingerprint(self.model, self.pooling)
 
 
 class PictureEncoder(FrozenEncoder):

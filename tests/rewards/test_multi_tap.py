@@ -124,7 +124,7 @@ def test_a_clip_is_its_frames(trained: Path) -> None:
     reward = rewards.load("multi-tap", path=trained)
     forth, back = reward(CAPTIONS[:1] * 2, images=[PICTURES, PICTURES[::-1]])
     assert forth != pytest.approx(back, abs=1e-6)
-    with pytest.raises(ValueError, match=r"images\[0\] is 'x.png'"):
+    with pytest.raises(ValueError, match=r"row 0 of the column 'images' is 'x\.png'"):
         reward(CAPTIONS[:1], images=["x.png"])
 
 
