@@ -78,7 +78,16 @@ class Campaign:
     def train(self, name: str, seed: int) -> None:
         """Trains a run to its end, captions the test split and scores the captions."""
         folder = self.folder(name, seed)
-        common = ["--data", self.data, "--features", self.features_folder, "--output_dir", str(folder), "--seed", str(seed)]
+        common = [
+            "--data",
+            self.data,
+            "--features",
+            self.features_folder,
+            "--output_dir",
+            str(folder),
+            "--seed",
+            str(seed),
+        ]
         if not (folder / "final").exists():
             if name == "xe":
                 self.rlcap("xe", "--config", "xe/flickr8k", "--vision", self.vision, *common)

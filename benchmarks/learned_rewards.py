@@ -18,11 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pac import JUDGE, Encoders
+from pac import JUDGE, Encoders, cell
+from stored_pictures import dual_encoder
 
-import rewards
+from rewards.clip_s import RefPacSPlusPlus
+from rlcap.data.judgments import read_judgments, split_by_picture
 from rlcap.evaluation import score_captions
 from rlcap.evaluation.files import read_references
+from rlcap.evaluation.retrieval import caption_hits
 
 TITLES = {
     "xe": "XE",
@@ -87,14 +90,75 @@ class LearnedRewards(Encoders):
         """The comparative scorer."""
         return str(self.output / "comparative" / "final")
 
-    def measure(self, name: str, seed: int, judge: rewards.Reward, photographs: Sequence[str] | None) -> dict[str, Any]:
+    def measure(self, name: str, seed: int, judge: RefPacSPlusPlus, photographs: set[str] | None) -> dict[str, Any]:
         """The metrics of a run's test captions, on all photographs or on those given."""
         captions = json.loads((self.folder(name, seed) / "test.json").read_text())
         references = read_references(self.data, "test")
         chosen = [key for key in references if photographs is None or key in photographs]
         own = {key: captions[key] for key in chosen}
-        ranks = self.ranks(judge, own)
-        found = score_captions(own, {key: references[key] for key in chosen}, picture_ranks=ranks, java=False).metrics
+        hits = caption_hits(judge.features, own, {key: {} for key in own}, judge.pictures.prefix.strip())
+        found = score_captions(own, {key: references[key] for key in chosen}, retrieved=hits, java=False).metrics
         columns = {"image_id": chosen, "images": [None] * len(chosen), "references": [references[k] for k in chosen]}
-        scores = judge(list(own.values()), **columns)
-        return {**found, "ref_pac_s": statistics.mean(score for score in scores if score is not None)}
+        return {**found, "ref_pac_s": 100 * statistics.mean(judge(list(own.values()), **columns))}
+
+    def judge(self) -> RefPacSPlusPlus:
+        """The encoder of another seed, as RefPAC-S."""
+        given = {"backbone": self.model("base", JUDGE), "features": self.features_folder, "w": 2.0}
+        judge = dual_encoder(reward="ref-pac-s++", **given)
+        assert isinstance(judge, RefPacSPlusPlus)
+        return judge
+
+    def unseen(self) -> set[str]:
+        """The photographs on which the comparative scorer was neither trained nor validated."""
+        judgments = split_by_picture(read_judgments(self.expert), SPLIT, SPLIT_SEED)
+        return {caption.image_id for caption in judgments.captions if caption.split == "test"}
+
+    def _dual(self, reward: str, encoder: str) -> dict[str, dict[str, Any]]:
+        given = {"reward": reward, "backbone": self.model(encoder, REWARDED), "features": self.features_folder}
+        return {"stored_pictures:dual_encoder": given}
+
+
+def _rewards(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return ["--rewards", *options, "--reward_options", json.dumps(options)]
+
+
+def table(campaign: LearnedRewards, names: Sequence[str], seeds: Sequence[int], photographs: set[str] | None) -> str:
+    """The metrics of all runs that are done, mean and standard deviation over seeds, as Markdown."""
+    judge = campaign.judge()
+    lines = ["| reward | " + " | ".join(METRICS.values()) + " | seeds |", "|---" * (len(METRICS) + 2) + "|"]
+    for name in names:
+        done = [seed for seed in seeds if (campaign.folder(name, seed) / "test.json").exists()]
+        measured = [campaign.measure(name, seed, judge, photographs) for seed in done]
+        if measured:
+            cells = [cell([own[key] for own in measured]) for key in METRICS]
+            lines.append(f"| {TITLES[name]} | " + " | ".join(cells) + f" | {len(done)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the campaign and shows it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder with Karpathy's file, ExpertAnnotations.txt and images")
+    parser.add_argument("--vision", required=True, help="directory or hub id of the frozen vision model")
+    parser.add_argument("--text", required=True, help="directory or hub id of the text encoder")
+    parser.add_argument("--output", required=True, help="that of benchmarks/flickr8k.py and benchmarks/pac.py")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rewards", nargs="*", default=list(TITLES), choices=TITLES)
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--only-show", action="store_true", help="the tables of what is there")
+    arguments = parser.parse_args()
+    campaign = LearnedRewards(arguments.data, arguments.vision, arguments.text, arguments.output, arguments.jobs)
+    if not arguments.only_show:
+        campaign.features()
+        campaign.prepare()
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            runs = [(name, seed) for seed in arguments.seeds for name in arguments.rewards]
+            for future in [pool.submit(campaign.train, name, seed) for name, seed in runs]:
+                future.result()
+    print(table(campaign, arguments.rewards, arguments.seeds, None))
+    print("\n200 photographs that the comparative scorer has not seen\n")
+    print(table(campaign, arguments.rewards, arguments.seeds, campaign.unseen()))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,11 @@
 
     python benchmarks/pac.py --data flickr8k --vision resnet50-imagenet --text all-MiniLM-L6-v2 --output runs/flickr8k
 
-There are no CLIP weights here, so a dual encoder is first made of a vision model, which stays frozen, and a text encoder,
-which trains, on the training photographs (`base`). It is then tuned on the same photographs with captions that the
-cross-entropy captioner of `benchmarks/flickr8k.py` (same --output, same seed) generates for them. Runs `rlcap positives
-captions`, `rlcap reward pac` and `rlcap agreement`, each in a process of its own; what is finished is not done again.
-Prints the tables of docs/results.md: agreement with Flickr8k-Expert, and retrieval among the test photographs.
+There are no CLIP weights here, so a dual encoder is first made of a vision model, which stays frozen, and a text
+encoder, which trains, on the training photographs (`base`). It is then tuned on the same photographs with captions that
+the cross-entropy captioner of `benchmarks/flickr8k.py` (same --output, same seed) generates for them. Runs `rlcap
+positives captions`, `rlcap reward pac` and `rlcap agreement`, each in a process of its own; what is finished is not
+done again. Prints the tables of docs/results.md: agreement with Flickr8k-Expert, and retrieval among the test photographs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from flickr8k import Campaign
 DATA, JUDGE = "dataset_flickr8k.json", 100
 # Options of `rlcap reward pac`. `base` is new, the others start from the base of their seed.
 ENCODERS = {
-    "base": ["--tune", "all", "--learning_rate", "5e-5", "--num_train_epochs", "6"],
+    "base": ["--tune", "all", "--num_train_epochs", "5"],
     "LoRA 4, generated captions": ["--tune", "lora", "--lora_rank", "4"],
     "LoRA 4, no positives": ["--tune", "lora", "--lora_rank", "4", "--lambda_t", "0"],
     "LoRA 2, generated captions": ["--tune", "lora", "--lora_rank", "2"],
@@ -29,9 +29,15 @@ ENCODERS = {
     "LoRA 16, generated captions": ["--tune", "lora", "--lora_rank", "16"],
     "projections, generated captions": ["--tune", "projections"],
 }
+TRAINING = [
+    *("--per_device_train_batch_size", "128", "--lr_scheduler_type", "cosine", "--num_train_epochs", "3"),
+    *("--max_val_images", "500", "--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none"),
+]
 STATISTICS = {"kendall_b": "τ-b", "kendall_c": "τ-c", "spearman": "Spearman ρ"}
 RETRIEVAL = {
-    f"{way}_r{k}": f"{arrow} R@{k}" for way, arrow in (("image_to_text", "i→t"), ("text_to_image", "t→i")) for k in (1, 5)
+    f"{way}_r{k}": f"{arrow} R@{k}"
+    for way, arrow in (("image_to_text", "i→t"), ("text_to_image", "t→i"))
+    for k in (1, 5)
 }
 
 
@@ -56,14 +62,14 @@ class Encoders(Campaign):
             self.train_encoder("base", seed)
         if Path(self.model(name, seed)).exists():
             return
-        options = [*ENCODERS[name], "--seed", str(seed), "--features", self.features_folder]
+        options = [*TRAINING, *ENCODERS[name], "--seed", str(seed), "--features", self.features_folder]
         if name == "base":
             options += ["--vision", self.vision, "--text", self.text]
         else:
             options += ["--encoder", self.model("base", seed)]
             if "--lambda_t" not in options:
                 options += ["--generated_captions", str(self.positives(seed))]
-        shared = ["--config", "rewards/pac", "--towers", "text", "--data", self.data, "--report_to", "none"]
+        shared = ["--config", "rewards/pac", "--towers", "text", "--data", self.data]
         self.rlcap("reward", "pac", *shared, *options, "--output_dir", str(self.encoder(name, seed)))
 
     def positives(self, seed: int) -> Path:
@@ -100,18 +106,19 @@ def tables(campaign: Encoders, names: Sequence[str], seeds: Sequence[int]) -> st
     for name in names:
         known = [own for own in agreement if f"clip-s {name}" in own]
         cells = [
-            _cell([own[f"{kind} {name}"]["statistics"][key] for own in known])
+            cell([own[f"{kind} {name}"][key]["value"] for own in known])
             for kind in ("clip-s", "ref-clip-s")
             for key in STATISTICS
         ]
         first.append(f"| {name} | " + " | ".join(cells) + f" | {len(known)} |")
-        files = [campaign.encoder(name, seed) / "retrieval.json" for seed in seeds]
+        files = [campaign.encoder(name, seed) / "report.json" for seed in seeds]
         found = [json.loads(file.read_text())["test"] for file in files if file.exists()]
-        second.append(f"| {name} | " + " | ".join(_cell([own[key] for own in found]) for key in RETRIEVAL) + " |")
+        second.append(f"| {name} | " + " | ".join(cell([own[key] for own in found]) for key in RETRIEVAL) + " |")
     return "\n".join([*first, "", *second])
 
 
-def _cell(values: Sequence[float]) -> str:
+def cell(values: Sequence[float]) -> str:
+    """Mean and standard deviation; nothing for no values."""
     if not values:
         return ""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""

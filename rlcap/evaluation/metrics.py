@@ -116,8 +116,9 @@ def score_captions(
     leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without, unsaid.
     LanguageTool is asked where it is named, or where the environment says where it is (docs/grammar.md). `novel_share`
     needs `training_captions`, `grammar_probability` a directory of `rlcap reward grammar`, retrieval what
-    rlcap.evaluation.retrieval found: whether a caption's own picture is among the first of NEAREST, 1 or 0. An empty caption is scored as such. CIDEr's document
-    frequencies come from the references given, so scores of different sets are not comparable.
+    rlcap.evaluation.retrieval found: whether a caption's own picture is among the first of NEAREST, 1 or 0.
+    An empty caption is scored as such. CIDEr's document frequencies come from the references given, so scores of
+    different sets are not comparable.
 
     Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
     named metric needs is missing.

@@ -1,6 +1,6 @@
 """Retrieval between pictures and captions: how often what belongs to the query is among the first K found."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,21 +75,21 @@ def caption_hits(
     return {image_id: _hits(cosines[i, i], cosines[i, others[i]]).tolist() for i, image_id in enumerate(captions)}
 
 
-class _Opened(Mapping[tuple[str, str], Frames]):
+class _Opened(Mapping[Hashable, Frames]):
     """Pictures by name, opened when they are looked at."""
 
-    def __init__(self, names: list[tuple[str, str]], visuals: Mapping[str, Mapping[str, Any]]) -> None:
-        self.names, self.visuals = names, visuals
+    def __init__(self, names: Sequence[tuple[str, str]], visuals: Mapping[str, Mapping[str, Any]]) -> None:
+        self.rows: dict[Hashable, Mapping[str, Any]] = {name: visuals[name[1]] for name in names}
 
-    def __getitem__(self, name: tuple[str, str]) -> Frames:
-        visual = open_visual(self.visuals[name[1]])
+    def __getitem__(self, name: Hashable) -> Frames:
+        visual = open_visual(self.rows[name])
         return tuple(visual) if isinstance(visual, list) else (visual,)
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self.names)
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.rows)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.rows)
 
 
 def _hits(own: Tensor, others: Tensor) -> Tensor:

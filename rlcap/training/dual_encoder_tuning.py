@@ -101,7 +101,10 @@ def _add_lora(encoder: DualEncoder, part_of: dict[str, str], towers: Sequence[st
     new = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     if layers:
         config: Any = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers  # type: ignore[arg-type]
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=layers,  # type: ignore[arg-type]
         )
         inject_adapter_in_model(config, encoder, adapter_name=ADAPTER)
     # Not by peft: its layer for them adds and takes away the update at every step, and rounding moves frozen weights.

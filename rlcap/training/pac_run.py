@@ -39,7 +39,9 @@ def run(data: DataArguments, args: PacArguments) -> Path:
     set_seed(args.seed)  # new projections and LoRA's matrices are drawn
     encoder = load_encoder(args).to(args.device)
     towers = ("vision", "text") if args.towers == "both" else (args.towers,)
-    tuned = tune(encoder, args.tune, towers, Lora(args.lora_rank, args.lora_alpha, args.lora_dropout, args.lora_targets))
+    tuned = tune(
+        encoder, args.tune, towers, Lora(args.lora_rank, args.lora_alpha, args.lora_dropout, args.lora_targets)
+    )
     splits = {"train": train, "val": val, "test": test}
     store = None if "vision" in tuned else _vectors(encoder, data, args, [own for own in splits.values() if own])
     if store is not None:
