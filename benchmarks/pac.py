@@ -6,7 +6,7 @@ There are no CLIP weights here, so a dual encoder is first made of a vision mode
 encoder, which trains, on the training photographs (`base`). It is then tuned on the same photographs with captions that
 the cross-entropy captioner of `benchmarks/flickr8k.py` (same --output, same seed) generates for them. Runs `rlcap
 positives captions`, `rlcap reward pac` and `rlcap agreement`, each in a process of its own; what is finished is not
-done again. Prints the tables of docs/results.md: agreement with Flickr8k-Expert, and retrieval among the test photographs.
+done again. Prints the tables of docs/results.md: agreement with Flickr8k-Expert, and retrieval among test photographs.
 """
 
 import argparse
