@@ -117,7 +117,9 @@ class TransformersEncoder(DualEncoder):
         processor = AutoImageProcessor.from_pretrained(vision, backend="pil")
         encoder = cls(model, processor, AutoTokenizer.from_pretrained(text), f"{vision} + {text}")
         poolers = [
-            f"model.{side}_model.{name}" for side, (_, new) in zip(("vision", "text"), towers, strict=True) for name in new
+            f"model.{side}_model.{name}"
+            for side, (_, new) in zip(("vision", "text"), towers, strict=True)
+            for name in new
         ]
         encoder.new = frozenset(["model.visual_projection.weight", "model.text_projection.weight", *poolers])
         return encoder

@@ -15,7 +15,9 @@ def info_nce(pictures: Tensor, captions: Tensor, scale: Tensor | float) -> Tenso
     and of real pictures and generated captions.
     """
     if pictures.shape != captions.shape or not len(pictures):
-        raise ValueError(f"pictures are {tuple(pictures.shape)}, captions {tuple(captions.shape)}; give N pairs of rows")
+        raise ValueError(
+            f"pictures are {tuple(pictures.shape)}, captions {tuple(captions.shape)}; give N pairs of rows"
+        )
     logits = scale * pictures @ captions.T
     own = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2

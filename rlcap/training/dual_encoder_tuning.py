@@ -3,9 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -84,7 +82,7 @@ class _Update(nn.Module):
 def _add_lora(encoder: DualEncoder, part_of: dict[str, str], towers: Sequence[str], lora: Lora) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    attentions: dict[str, nn.Module] = {}
+    attentions: dict[str, nn.MultiheadAttention] = {}
     layers: list[str] = []
     for name, module in encoder.named_modules():
         parts = {part_of[f"{name}.{own}"] for own, _ in module.named_parameters(recurse=False)}
@@ -98,18 +96,19 @@ def _add_lora(encoder: DualEncoder, part_of: dict[str, str], towers: Sequence[st
     if not layers and not attentions:
         looked = "linear layers, convolutions or attention" if lora.targets is None else ", ".join(lora.targets)
         raise ValueError(f"LoRA: the {' and '.join(towers)} of {encoder.source['backbone']} has no {looked}")
-    new = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     if layers:
-        config: Any = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers  # type: ignore[arg-type]
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a number, whatever its type
+            lora_dropout=lora.dropout,
+            target_modules=layers,
         )
         inject_adapter_in_model(config, encoder, adapter_name=ADAPTER)
     # Not by peft: its layer for them adds and takes away the update at every step, and rounding moves frozen weights.
     for module in attentions.values():
         parametrize.register_parametrization(module, "in_proj_weight", _Update(module.in_proj_weight, lora))
         parametrize.register_parametrization(module.out_proj, "weight", _Update(module.out_proj.weight, lora))
-    # peft freezes all but its own matrices.
-    with torch.no_grad():
-        for name, parameter in encoder.named_parameters():
-            if name in new:
-                parameter.requires_grad_(True)
+    for name, parameter in encoder.named_parameters():
+        if name in trained:  # peft freezes all but its own matrices
+            parameter.requires_grad_(True)

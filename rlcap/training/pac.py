@@ -50,9 +50,7 @@ class PacTrainer(RewardTrainer):
         collator: PairCollator,
         generated_captions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(
-            model, args, data_collator=collator, train_dataset=train_dataset, eval_dataset=eval_dataset
-        )
+        super().__init__(model, args, data_collator=collator, train_dataset=train_dataset, eval_dataset=eval_dataset)
         self.add_callback(_BoundScale())
         self.generated_captions = generated_captions or {}
         self.lambda_v, self.lambda_t = args.weights()

@@ -85,7 +85,10 @@ class PacArguments(RewardArguments):
             "a dual encoder, or a vision model and a text encoder to make a new one of",
         )
         require(
-            self.checkpoint is None or self.encoder is not None, "checkpoint", self.checkpoint, "left out without encoder"
+            self.checkpoint is None or self.encoder is not None,
+            "checkpoint",
+            self.checkpoint,
+            "left out without encoder",
         )
         require(self.tune in TUNE, "tune", self.tune, f"one of {', '.join(TUNE)}")
         require(self.towers in TOWERS, "towers", self.towers, f"one of {', '.join(TOWERS)}")
