@@ -59,9 +59,14 @@ def merged(encoder: DualEncoder) -> DualEncoder:
         if isinstance(module, LoraLayer):
             module.merge()  # type: ignore[operator]
             plain.set_submodule(name, module.get_base_layer())
-    for module in plain.modules():
-        for weight in list(getattr(module, "parametrizations", {})):
-            parametrize.remove_parametrizations(module, weight, leave_parametrized=True)
+    for module in list(plain.modules()):
+        if parametrize.is_parametrized(module):
+            # Not remove_parametrizations: it would take the weight from the class, which the original shares.
+            weights = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+            del module.parametrizations
+            module.__class__ = type(module).__bases__[0]
+            for name, weight in weights.items():
+                module.register_parameter(name, nn.Parameter(weight))
     return plain
 
 

@@ -116,11 +116,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(scenes: Path, learned: Path, 
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert report(tmp_path / "whole") == report(tmp_path / "parts")
-    shutil.rmtree(tmp_path / "parts" / "final")
-    before = report(tmp_path / "parts")
     run(scenes, tmp_path / "parts", num_train_epochs=3, **options)  # has ended: no step is taken
     assert [line["step"] for line in read_metrics(tmp_path / "parts" / "metrics.jsonl")][-1] == 6
-    assert report(tmp_path / "parts")["test"].keys() == before["test"].keys()
+    assert report(tmp_path / "whole") == report(tmp_path / "parts")
 
 
 def test_lora_with_generated_positives_changes_and_does_not_break(scenes: Path, learned: Path, tmp_path: Path) -> None:
