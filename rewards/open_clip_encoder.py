@@ -99,7 +99,7 @@ class OpenClipEncoder(DualEncoder):
         return pooled if projection is None else pooled @ projection
 
     def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The state at the end token of a causal tower, as open_clip's own takes nothing but whole rows; others' output."""
+        """A causal tower's state at the end token (open_clip's own takes whole rows alone); other towers' output."""
         tower = _causal_tower(self.model)
         if tower is None:
             return self.model.encode_text(input_ids)

@@ -16,6 +16,7 @@ COMMANDS = {
     "xe": "train a captioner with cross-entropy on reference captions",
     "scst": "fine-tune a captioner on rewards (self-critical sequence training)",
     "reward": "train a learned reward: pac, comparative, multi-tap, grammar",
+    "positives": "generate captions or pictures that train a dual encoder (PAC-S++)",
     "data": "check a data set: counts, broken and repeated pictures, leaks between splits",
     "features": "write the grid features of a frozen vision model once, for training to read",
     "caption": "caption pictures, a folder of them, clips or videos",

@@ -3,9 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -61,9 +59,14 @@ def merged(encoder: DualEncoder) -> DualEncoder:
         if isinstance(module, LoraLayer):
             module.merge()  # type: ignore[operator]
             plain.set_submodule(name, module.get_base_layer())
-    for module in plain.modules():
-        for weight in list(getattr(module, "parametrizations", {})):
-            parametrize.remove_parametrizations(module, weight, leave_parametrized=True)
+    for module in list(plain.modules()):
+        if parametrize.is_parametrized(module):
+            # Not remove_parametrizations: it would take the weight from the class, which the original shares.
+            weights = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+            del module.parametrizations
+            module.__class__ = type(module).__bases__[0]
+            for name, weight in weights.items():
+                module.register_parameter(name, nn.Parameter(weight))
     return plain
 
 
@@ -84,7 +87,7 @@ class _Update(nn.Module):
 def _add_lora(encoder: DualEncoder, part_of: dict[str, str], towers: Sequence[str], lora: Lora) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    attentions: dict[str, nn.Module] = {}
+    attentions: dict[str, nn.MultiheadAttention] = {}
     layers: list[str] = []
     for name, module in encoder.named_modules():
         parts = {part_of[f"{name}.{own}"] for own, _ in module.named_parameters(recurse=False)}
@@ -98,21 +101,19 @@ def _add_lora(encoder: DualEncoder, part_of: dict[str, str], towers: Sequence[st
     if not layers and not attentions:
         looked = "linear layers, convolutions or attention" if lora.targets is None else ", ".join(lora.targets)
         raise ValueError(f"LoRA: the {' and '.join(towers)} of {encoder.source['backbone']} has no {looked}")
-    new = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     if layers:
-        config: Any = LoraConfig(
+        config = LoraConfig(
             r=lora.rank,
-            lora_alpha=lora.alpha,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a number, whatever its type
             lora_dropout=lora.dropout,
-            target_modules=layers,  # type: ignore[arg-type]
+            target_modules=layers,
         )
         inject_adapter_in_model(config, encoder, adapter_name=ADAPTER)
     # Not by peft: its layer for them adds and takes away the update at every step, and rounding moves frozen weights.
     for module in attentions.values():
         parametrize.register_parametrization(module, "in_proj_weight", _Update(module.in_proj_weight, lora))
         parametrize.register_parametrization(module.out_proj, "weight", _Update(module.out_proj.weight, lora))
-    # peft freezes all but its own matrices.
-    with torch.no_grad():
-        for name, parameter in encoder.named_parameters():
-            if name in new:
-                parameter.requires_grad_(True)
+    for name, parameter in encoder.named_parameters():
+        if name in trained:  # peft freezes all but its own matrices
+            parameter.requires_grad_(True)

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from captioners.weights import without_progress_bar
 from rewards.dual_encoder import DualEncoder
+from rewards.dual_encoder_loading import TRAINING_FILE
+from rlcap.tracking.run_directory import write_json
 from rlcap.training.dual_encoder_tuning import merged
 
 _CAPTIONS_AT_ONCE = 32  # on a CPU, where the padding of a batch costs more than several smaller batches
@@ -19,13 +22,21 @@ class PacModel(nn.Module):
     """A dual encoder of which some trains. What holds nothing that trains stays in eval mode, BatchNorm always.
 
     tuned: the parts in which something trains (see `tune`). dropout_off: all of it stays in eval mode.
+    record: what a saved encoder says of its training (see `load_dual_encoder`).
     """
 
-    def __init__(self, encoder: DualEncoder, tuned: Collection[str], dropout_off: bool) -> None:
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        tuned: Collection[str],
+        dropout_off: bool = False,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.tuned = frozenset(tuned)
         self.dropout_off = dropout_off
+        self.record = dict(record or {})
         self._pooled_texts: dict[str, Tensor] = {}  # of a frozen text tower
 
     def forward(self, pictures: Tensor, texts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,7 +84,9 @@ class PacModel(nn.Module):
 
     def save(self, directory: Path) -> None:
         """Writes the encoder in its plain layout, LoRA merged."""
-        merged(self.encoder).save_pretrained(directory)
+        with without_progress_bar():
+            merged(self.encoder).save_pretrained(directory)
+        write_json(directory / TRAINING_FILE, self.record)
 
     def _pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         size = _CAPTIONS_AT_ONCE if input_ids.device.type == "cpu" else len(input_ids)

@@ -1,11 +1,11 @@
 """From a recipe to a trained dual encoder in a folder, with what it was measured at."""
 
-import json
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from transformers import set_seed
 
 from rewards.dual_encoder import DualEncoder, weights_hash
@@ -14,9 +14,10 @@ from rewards.transformers_encoder import TransformersEncoder
 from rlcap.console import say
 from rlcap.data import load_captions
 from rlcap.data.features import FeatureStore
+from rlcap.positives.manifest import PICTURES_FILE, generated_captions, generated_pictures
 from rlcap.tracking.run_directory import write_json
 from rlcap.training import reward_trainer
-from rlcap.training.arguments import DataArguments
+from rlcap.training.arguments import DataArguments, settings_of
 from rlcap.training.dual_encoder_tuning import Lora, tune
 from rlcap.training.pac import PacTrainer
 from rlcap.training.pac_arguments import PacArguments
@@ -38,24 +39,72 @@ def run(data: DataArguments, args: PacArguments) -> Path:
     test = _test_split(data, args)
     set_seed(args.seed)  # new projections and LoRA's matrices are drawn
     encoder = load_encoder(args).to(args.device)
+    described = {**settings_of(data), "encoder_weights": weights_hash(encoder)}
     towers = ("vision", "text") if args.towers == "both" else (args.towers,)
     tuned = tune(
         encoder, args.tune, towers, Lora(args.lora_rank, args.lora_alpha, args.lora_dropout, args.lora_targets)
     )
     splits = {"train": train, "val": val, "test": test}
-    store = None if "vision" in tuned else _vectors(encoder, data, args, [own for own in splits.values() if own])
-    if store is not None:
+    positives = _positives(args, train)
+    store = generated_store = None
+    if "vision" not in tuned:
+        store = _vectors(encoder, data, args, [own for own in splits.values() if own])
         splits = {name: own and _without(own, store) for name, own in splits.items()}
+        generated_store = _generated_vectors(encoder, args, positives.pictures)
     trainer = PacTrainer(
-        PacModel(encoder, tuned, args.dropout_off),
+        PacModel(encoder, tuned, args.dropout_off, _record(args, described)),
         args,
         splits["train"],
         splits["val"],
-        collator=PairCollator(encoder.preprocess, store),
+        collator=PairCollator(encoder.preprocess, store, positives.pictures, generated_store),
+        generated_captions=positives.captions,
     )
-    final = reward_trainer.train(trainer, "reward pac")
+    final = reward_trainer.train(trainer, "reward pac", described)
     _measure(trainer, final, {name: own for name, own in splits.items() if own and name != "train"})
     return final
+
+
+@dataclass(frozen=True)
+class _Positives:
+    """image_id -> generated captions, and the file of a generated picture; empty where their weight is 0."""
+
+    captions: dict[str, list[str]]
+    pictures: dict[str, str]
+
+
+def _positives(args: PacArguments, train: datasets.Dataset) -> _Positives:
+    lambda_v, lambda_t = args.weights()
+    captions = generated_captions(Path(str(args.generated_captions))) if lambda_t else {}
+    pictures = generated_pictures(Path(str(args.generated_pictures))) if lambda_v else {}
+    ids = train["image_id"]
+    for source, made in ((args.generated_captions, captions), (args.generated_pictures, pictures)):
+        if made:
+            known = sum(image_id in made for image_id in ids)
+            if not known:
+                raise ValueError(
+                    f"{source} has nothing for any of the {len(ids)} training pictures: is it of other data?"
+                )
+            say(f"rlcap: {source} has positives for {known} of {len(ids)} training pictures")
+    used = set(ids)
+    return _Positives(captions, {image_id: file for image_id, file in pictures.items() if image_id in used})
+
+
+def _record(args: PacArguments, described: dict[str, Any]) -> dict[str, Any]:
+    """What the saved encoder says of its training."""
+    lambda_v, lambda_t = args.weights()
+    lora = {"rank": args.lora_rank, "alpha": args.lora_alpha, "merged": True} if args.tune == "lora" else None
+    return {
+        "from": {"encoder": args.encoder, "checkpoint": args.checkpoint, "vision": args.vision, "text": args.text},
+        "from_weights": described["encoder_weights"],
+        "data": described["data"],
+        "tune": args.tune,
+        "towers": args.towers,
+        "lora": lora,
+        "prefix": args.prefix,
+        "lambda_v": lambda_v,
+        "lambda_t": lambda_t,
+        "seed": args.seed,
+    }
 
 
 def load_encoder(args: PacArguments) -> DualEncoder:
@@ -87,10 +136,27 @@ def _vectors(
     every = datasets.concatenate_datasets(splits)
     if data.features is not None:
         return grid_features(encoder, str(args.vision or args.encoder), every, data.features)
-    folder = Path(args.picture_vectors or Path(str(args.output_dir)) / "vectors")
+    return _written(encoder, every, args, _vectors_folder(args))
+
+
+def _generated_vectors(encoder: DualEncoder, args: PacArguments, pictures: dict[str, str]) -> FeatureStore | None:
+    if not pictures:
+        return None
+    rows = datasets.Dataset.from_dict({"image_id": list(pictures), "image": list(pictures.values())})
+    # Apart for each set of generated pictures, which share their ids with the real ones.
+    manifest = Path(str(args.generated_pictures)) / PICTURES_FILE
+    name = f"generated-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]}"
+    return _written(encoder, rows, args, _vectors_folder(args) / name)
+
+
+def _vectors_folder(args: PacArguments) -> Path:
+    return Path(args.picture_vectors or Path(str(args.output_dir)) / "vectors")
+
+
+def _written(encoder: DualEncoder, rows: datasets.Dataset, args: PacArguments, folder: Path) -> FeatureStore:
     return picture_vectors(
         encoder,
-        every,
+        rows,
         folder,
         batch_size=args.per_device_eval_batch_size,
         workers=args.dataloader_num_workers,

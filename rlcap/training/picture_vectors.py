@@ -51,10 +51,10 @@ class VisionTower(nn.Module):
 def picture_vectors(
     encoder: DualEncoder, dataset: datasets.Dataset, folder: Path, *, batch_size: int, workers: int, max_bad: float
 ) -> FeatureStore:
-    """The store in `folder` of the vectors of all rows, [F, 1, P] each; what is missing is written, a killed run goes on.
+    """The store in `folder` of the vectors of all rows, [F, 1, P] each; what is missing is written.
 
-    In half precision. Processes share the work, each waits for the others. Raises ValueError where `folder` holds the
-    vectors of another tower, and for more bad pictures than the share `max_bad`.
+    In half precision. A killed run goes on. Processes share the work, and each waits for the others. Raises ValueError
+    where `folder` holds the vectors of another tower, and for more bad pictures than the share `max_bad`.
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
@@ -67,7 +67,7 @@ def picture_vectors(
 
 
 def grid_features(encoder: DualEncoder, path: str, dataset: datasets.Dataset, folder: str) -> FeatureStore:
-    """The grids that `rlcap features --vision PATH` wrote into `folder`, whose means are the pooled vectors of a ResNet.
+    """The grids that `rlcap features --vision PATH` wrote into `folder`; of a ResNet their means are what it pools.
 
     path: where the vision tower, or the dual encoder, is from. Raises ValueError where the grids are of other weights,
     pictures are missing, or the mean of a grid is not what the tower pools.
@@ -84,8 +84,8 @@ def grid_features(encoder: DualEncoder, path: str, dataset: datasets.Dataset, fo
         mean = grid(encoder.model.vision_model, noise.to(encoder.device)).mean(dim=1)
     if mean.shape != pooled.shape or not torch.allclose(mean, pooled, rtol=1e-3, atol=1e-4):
         raise ValueError(
-            f"{folder} holds grids whose mean is not what this vision tower pools; leave features out: vectors are then "
-            "written into picture_vectors"
+            f"{folder} holds grids whose mean is not what this vision tower pools; leave features out: vectors are "
+            "then written into picture_vectors"
         )
     return store
 

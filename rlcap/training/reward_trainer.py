@@ -1,6 +1,7 @@
 """What the trainers of learned rewards share: whole checkpoints, the best model, metrics.jsonl, going on."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,13 +128,14 @@ class RewardTrainer(Trainer):
             run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", step)
 
 
-def train(trainer: RewardTrainer, command: str) -> Path:
+def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | None = None) -> Path:
     """Trains, or goes on from the last complete checkpoint; returns the folder of the reward.
 
+    described: what determines the run beside its arguments, for `run.json`.
     Raises ValueError where the run's folder holds a run with other settings.
     """
     args, run_dir = trainer.args, trainer.run_dir
-    settings = json.loads(json.dumps(settings_of(args)))
+    settings = json.loads(json.dumps({**(described or {}), **settings_of(args)}))
     resume = checkpoints.last_complete(run_dir)
     if trainer.is_world_process_zero():
         refuse_another_run(run_dir, settings)
