@@ -60,6 +60,10 @@ class Features:
             self._kept.put("picture", name, found[name], len(frames))
         return found
 
+    def remember(self, image_id: Hashable, vectors: Tensor) -> None:
+        """Keeps unit vectors [F, D] of a picture's frames that were had elsewhere, as if they were encoded here."""
+        self._kept.put("picture", ("id", image_id), vectors, len(vectors))
+
     def captions(self, captions: Iterable[str], *, keep: bool = False) -> dict[str, Tensor]:
         """Caption -> vector [D]; kept where `keep`, for those that come back: references."""
 

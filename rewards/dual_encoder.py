@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from rewards.fingerprint import fingerprint
 Preprocess = Callable[[Sequence[Image.Image]], Tensor]
 Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
 
+# "unused": what no score depends on, such as the bias of SigLIP's own loss.
+PARTS = ("vision", "text", "projections", "temperature", "unused")
+
 
 class DualEncoder(nn.Module, ABC):
     """A picture tower and a text tower with a common space of D dimensions.
@@ -26,6 +30,7 @@ class DualEncoder(nn.Module, ABC):
         be cut off without a difference.
     context_length: the most tokens of a caption, start and end among them.
     source: where the weights come from, as `describe` says it.
+    new: names of parameters that no checkpoint brought, of an encoder that was just put together; else empty.
 
     Gradients flow through all `encode_*`; `forward` encodes both sides, for DDP and its like.
     """
@@ -38,6 +43,7 @@ class DualEncoder(nn.Module, ABC):
         self.tokenize = tokenize
         self.context_length = context_length
         self.source = dict(source)
+        self.new: frozenset[str] = frozenset()
 
     @property
     @abstractmethod
@@ -45,12 +51,40 @@ class DualEncoder(nn.Module, ABC):
         """The logarithm of the inverse temperature, a learned scalar."""
 
     @abstractmethod
-    def project_images(self, pixels: Tensor) -> Tensor:
-        """Pixels [N, 3, H, W] to [N, D], of any length."""
+    def pool_images(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] to what the picture tower makes of them before its projection, [N, P]."""
 
     @abstractmethod
+    def project_pooled_images(self, pooled: Tensor) -> Tensor:
+        """[N, P] of `pool_images` to [N, D], of any length; the same tensor where the tower has no projection."""
+
+    @abstractmethod
+    def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens [M, L] to what the text tower makes of them before its projection, [M, Q]."""
+
+    @abstractmethod
+    def project_pooled_texts(self, pooled: Tensor) -> Tensor:
+        """[M, Q] of `pool_texts` to [M, D], of any length."""
+
+    @abstractmethod
+    def part_of(self, parameter: str) -> str:
+        """One of `PARTS`, by the name of a parameter in `named_parameters`."""
+
+    @abstractmethod
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes a directory that `load_dual_encoder` takes, and that plain transformers, or open_clip, reads."""
+
+    @abstractmethod
+    def checkpoint_activations(self) -> None:
+        """Lets both towers compute the activations of their layers again in the backward pass, in train mode."""
+
+    def project_images(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] to [N, D], of any length."""
+        return self.project_pooled_images(self.pool_images(pixels))
+
     def project_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Tokens [M, L] to [M, D], of any length."""
+        return self.project_pooled_texts(self.pool_texts(input_ids, attention_mask))
 
     @abstractmethod
     def project_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

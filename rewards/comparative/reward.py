@@ -90,6 +90,10 @@ class Comparative:
         found = dict(zip(pairs, values.tolist(), strict=True))
         return [found[pair] for pair in zip(keys, captions, strict=True)]
 
+    def remember(self, image_id: Hashable, vector: Tensor) -> None:
+        """Keeps a picture's vector [P] that was had elsewhere, as if it were encoded here."""
+        self._kept.put("picture", ("id", image_id), vector.to(self.scorer.pictures.device))
+
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""
         scorer = self.scorer
