@@ -27,7 +27,9 @@ class Kept:
         return found, missing
 
     def put(self, kind: str, name: Hashable, value: Any, size: int = 1) -> None:
-        """Keeps a value, which is `size` vectors and was missing; the ones used longest ago make room."""
+        """Keeps a value, which is `size` vectors; the ones used longest ago make room."""
+        _, replaced = self._entries.pop((kind, name), (None, 0))
+        self._size -= replaced
         self._entries[kind, name] = value, size
         self._size += size
         while self._size > self._capacity:
