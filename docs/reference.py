@@ -16,6 +16,7 @@ from rlcap import cli
 from rlcap.evaluation.metrics import FAMILIES
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, default_settings
 from rlcap.training.comparative_arguments import ComparativeArguments
+from rlcap.training.pac_arguments import PacArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
@@ -25,11 +26,16 @@ TITLES = {
     CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
+    PacArguments: "Dual encoders: `rlcap reward pac`",
     ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",
 }
 REQUIRED = {"data", "output_dir"}  # their default is refused
 WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
-SUBCOMMANDS = {"data": ("check",)}
+# Commands whose help is that of the words behind them, each by itself.
+SUBCOMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "data": (("check",),),
+    "positives": (("captions",), ("pictures",)),
+}
 _LINE = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
 _MARK = re.compile(r"<!-- generated: (.*?) -->")
 
@@ -99,7 +105,7 @@ def commands() -> str:
         if name in WITH_RECIPE:
             parts.append(f"`rlcap {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md).")
         else:
-            parts.append(_code(help_of(name, *SUBCOMMANDS.get(name, ()))))
+            parts += [_code(help_of(name, *more)) for more in SUBCOMMANDS.get(name, ((),))]
     return "\n\n".join(parts)
 
 

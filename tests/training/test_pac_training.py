@@ -45,7 +45,7 @@ def run(data: Path, output: Path, **options: Any) -> Path:
         **options,
     }
     keys = [text for key, value in given.items() for text in (f"--{key}", str(value))]
-    main(["reward", "pac", "--data", str(data), "--output_dir", str(output), *keys, *CPU])
+    main(["reward", "pac", "--data", str(data), "--output_dir", str(output), *CPU, *keys])
     return output
 
 
@@ -182,6 +182,17 @@ def test_a_frozen_tower_is_read_from_its_vectors(scenes: Path, learned: Path, tm
     before, after = (load_dual_encoder(path / "final").state_dict() for path in (learned, projections))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"model.visual_projection.weight", "model.text_projection.weight", "model.logit_scale"}
+
+
+def test_numbers_go_to_tensorboard_under_our_names(scenes: Path, learned: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {"encoder": learned / "final", "tune": "projections", "num_train_epochs": 1, "logging_steps": 1}
+    options |= {"max_val_images": 10, "max_train_images": 50, "report_to": "tensorboard"}
+    output = run(scenes, tmp_path / "run", **options)
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    assert {"loss/real", "temperature", "eval/r1", "eval/loss"} <= set(events.Tags()["scalars"])
 
 
 def test_patience_ends_a_run(scenes: Path, learned: Path, tmp_path: Path) -> None:
