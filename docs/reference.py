@@ -13,10 +13,14 @@ import yaml
 from transformers import TrainingArguments
 
 from rlcap import cli
+from rlcap.commands.reward import REWARDS
 from rlcap.evaluation.metrics import FAMILIES
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, default_settings
 from rlcap.training.comparative_arguments import ComparativeArguments
+from rlcap.training.grammar import GrammarArguments
+from rlcap.training.multi_tap import MultiTapArguments
 from rlcap.training.pac_arguments import PacArguments
+from rlcap.training.reward_trainer import RewardArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
@@ -26,10 +30,13 @@ TITLES = {
     CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
+    RewardArguments: "Learned rewards: `rlcap reward pac`, `rlcap reward multi-tap` and `rlcap reward grammar`",
     PacArguments: "Dual encoders: `rlcap reward pac`",
+    MultiTapArguments: "MULTI-TAP: `rlcap reward multi-tap`",
+    GrammarArguments: "Grammar: `rlcap reward grammar`",
     ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",
 }
-REQUIRED = {"data", "output_dir"}  # their default is refused
+REQUIRED = {"data", "output_dir", "model", "encoder"}  # their default is refused
 WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
 # Commands whose help is that of the words behind them, each by itself.
 SUBCOMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -106,7 +113,15 @@ def commands() -> str:
             parts.append(f"`rlcap {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md).")
         else:
             parts += [_code(help_of(name, *more)) for more in SUBCOMMANDS.get(name, ((),))]
+        if name == "reward":
+            parts += [_of_reward(own, what) for own, what in REWARDS.items()]
     return "\n\n".join(parts)
+
+
+def _of_reward(name: str, what: str) -> str:
+    """A reward's own command, whose help is its keys and all of transformers'."""
+    use = f"`rlcap reward {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md)."
+    return f"### rlcap reward {name}\n\n{what[0].upper()}{what[1:]}.\n\n{use}"
 
 
 def help_of(*command: str) -> str:
@@ -128,7 +143,8 @@ def metrics() -> str:
 
 
 def _cells(key: Key, *more: str) -> tuple[str, ...]:
-    default = "required" if key.name in REQUIRED else _shown(key.default)
+    required = key.name in REQUIRED and (key.default == "" or key.name == "output_dir")  # pac can do without an encoder
+    default = "required" if required else _shown(key.default)
     return f"`{key.name}`", f"`{key.type}`", default, *more, _cell(key.help)
 
 

@@ -1,6 +1,5 @@
 """A dual encoder: pictures and captions as unit vectors of one space. Scores read it, training moves it."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from rewards.fingerprint import fingerprint
 
 # PIL pictures to pixels [N, 3, H, W]; captions to {"input_ids", "attention_mask"}, each [M, L].
 Preprocess = Callable[[Sequence[Image.Image]], Tensor]
@@ -115,13 +116,4 @@ class DualEncoder(nn.Module, ABC):
 
     def describe(self) -> dict[str, Any]:
         """What determines the vectors: where the weights come from, a hash of them, the context length."""
-        return {**self.source, "context_length": self.context_length, "weights": weights_hash(self)}
-
-
-def weights_hash(module: nn.Module) -> str:
-    """A hash of all weights and buffers with their names, types and shapes: "sha256:…"."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"sha256:{digest.hexdigest()}"
+        return {**self.source, "context_length": self.context_length, "weights": fingerprint(self)}

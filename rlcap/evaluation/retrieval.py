@@ -1,10 +1,19 @@
 """Retrieval between pictures and captions: how often what belongs to the query is among the first K found."""
 
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-CUTS = (1, 5, 10)
+from rewards.clip_features import Features
+from rewards.pictures import Frames
+from rlcap.console import progress
+from rlcap.data.collate import open_visual
+from rlcap.evaluation.metrics import NEAREST as CUTS
+
 _QUERIES_AT_ONCE = 1024
+_PICTURES_AT_ONCE = 64
 
 
 def retrieval(pictures: Tensor, captions: Tensor, picture_of: Tensor) -> dict[str, float]:
@@ -38,6 +47,49 @@ def retrieval(pictures: Tensor, captions: Tensor, picture_of: Tensor) -> dict[st
         for cut, hits in zip(CUTS, own, strict=True)
     }
     return {**measured, "r1": (measured["image_to_text_r1"] + measured["text_to_image_r1"]) / 2}
+
+
+def caption_hits(
+    features: Features, captions: Mapping[str, str], visuals: Mapping[str, Mapping[str, Any]], prefix: str
+) -> dict[str, list[float]]:
+    """Whether each caption finds its picture among the first 1, 5 and 10 of the pictures of all captions: 1 or 0.
+
+    captions: image_id -> caption. visuals: image_id -> row that says where picture or clip is (`open_visual`), opened
+    only where `features` has not kept its vectors; of a clip their mean counts. prefix: laid before captions with a
+    space between, "" for none. Of equal cosines each order counts alike, so a value may lie between.
+    Raises ValueError for captions whose picture is not known, and BadImage where one cannot be read.
+    """
+    unknown = [image_id for image_id in captions if image_id not in visuals]
+    if unknown:
+        raise ValueError(f"pictures are needed to retrieve them, and there is none for {unknown[:3]}")
+    names = [("id", image_id) for image_id in captions]
+    seen: list[Tensor] = []
+    for start in progress(range(0, len(names), _PICTURES_AT_ONCE), desc="pictures", unit="batch"):
+        batch = names[start : start + _PICTURES_AT_ONCE]
+        vectors = features.pictures(_Opened(batch, visuals))
+        seen += [torch.nn.functional.normalize(vectors[name].mean(dim=0), dim=0) for name in batch]
+    texts = [f"{prefix} {caption}".strip() for caption in captions.values()]
+    of_text = features.captions(texts)
+    cosines = torch.stack([of_text[text] for text in texts]) @ torch.stack(seen).T
+    others = ~torch.eye(len(texts), dtype=torch.bool)
+    return {image_id: _hits(cosines[i, i], cosines[i, others[i]]).tolist() for i, image_id in enumerate(captions)}
+
+
+class _Opened(Mapping[Hashable, Frames]):
+    """Pictures by name, opened when they are looked at."""
+
+    def __init__(self, names: Sequence[tuple[str, str]], visuals: Mapping[str, Mapping[str, Any]]) -> None:
+        self.rows: dict[Hashable, Mapping[str, Any]] = {name: visuals[name[1]] for name in names}
+
+    def __getitem__(self, name: Hashable) -> Frames:
+        visual = open_visual(self.rows[name])
+        return tuple(visual) if isinstance(visual, list) else (visual,)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def _hits(own: Tensor, others: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import datasets
 from transformers import set_seed
 
-from rewards.dual_encoder import DualEncoder, weights_hash
+from rewards.dual_encoder import DualEncoder
 from rewards.dual_encoder_loading import load_dual_encoder
+from rewards.fingerprint import fingerprint
 from rewards.transformers_encoder import TransformersEncoder
 from rlcap.console import say
 from rlcap.data import load_captions
@@ -39,7 +40,7 @@ def run(data: DataArguments, args: PacArguments) -> Path:
     test = _test_split(data, args)
     set_seed(args.seed)  # new projections and LoRA's matrices are drawn
     encoder = load_encoder(args).to(args.device)
-    described = {**settings_of(data), "encoder_weights": weights_hash(encoder)}
+    described = {**settings_of(data), "encoder_weights": fingerprint(encoder)}
     towers = ("vision", "text") if args.towers == "both" else (args.towers,)
     tuned = tune(
         encoder, args.tune, towers, Lora(args.lora_rank, args.lora_alpha, args.lora_dropout, args.lora_targets)
@@ -173,7 +174,7 @@ def _measure(trainer: PacTrainer, final: Path, splits: dict[str, datasets.Datase
     """Reads `final/` back and measures it: what is told is of the weights that are kept."""
     trained: Any = trainer._bare()
     trained.encoder = load_dual_encoder(final).to(trainer.args.device)
-    report: dict[str, Any] = {"weights": weights_hash(trained.encoder)}
+    report: dict[str, Any] = {"weights": fingerprint(trained.encoder)}
     report["temperature"] = 1 / float(trained.encoder.logit_scale.detach().exp())
     for name, rows in splits.items():
         report[name] = {"pictures": len(rows), **trainer.measure(rows)}
