@@ -20,6 +20,7 @@ from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.grammar import GrammarArguments
 from rlcap.training.judgment_arguments import JudgmentArguments
 from rlcap.training.multi_tap import MultiTapArguments
+from rlcap.training.pac_arguments import PacArguments
 from rlcap.training.reward_trainer import RewardArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
@@ -30,7 +31,8 @@ TITLES = {
     CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
-    RewardArguments: "Learned rewards: `rlcap reward multi-tap` and `rlcap reward grammar`",
+    RewardArguments: "Learned rewards: `rlcap reward pac`, `rlcap reward multi-tap` and `rlcap reward grammar`",
+    PacArguments: "Dual encoders: `rlcap reward pac`",
     JudgmentArguments: "Judgments: `rlcap reward comparative` and `rlcap reward multi-tap`",
     MultiTapArguments: "MULTI-TAP: `rlcap reward multi-tap`",
     GrammarArguments: "Grammar: `rlcap reward grammar`",
@@ -38,7 +40,11 @@ TITLES = {
 }
 REQUIRED = {"data", "output_dir", "model", "encoder"}  # their default is refused
 WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
-SUBCOMMANDS = {"data": ("check",)}
+# Commands whose help is that of the words behind them, each by itself.
+SUBCOMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "data": (("check",),),
+    "positives": (("captions",), ("pictures",)),
+}
 _LINE = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
 _MARK = re.compile(r"<!-- generated: (.*?) -->")
 
@@ -108,7 +114,7 @@ def commands() -> str:
         if name in WITH_RECIPE:
             parts.append(f"`rlcap {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md).")
         else:
-            parts.append(_code(help_of(name, *SUBCOMMANDS.get(name, ()))))
+            parts += [_code(help_of(name, *more)) for more in SUBCOMMANDS.get(name, ((),))]
         if name == "reward":
             parts += [_of_reward(own, what) for own, what in REWARDS.items()]
     return "\n\n".join(parts)
@@ -139,7 +145,8 @@ def metrics() -> str:
 
 
 def _cells(key: Key, *more: str) -> tuple[str, ...]:
-    default = "required" if key.name in REQUIRED else _shown(key.default)
+    required = key.name in REQUIRED and (key.default == "" or key.name == "output_dir")  # pac can do without an encoder
+    default = "required" if required else _shown(key.default)
     return f"`{key.name}`", f"`{key.type}`", default, *more, _cell(key.help)
 
 

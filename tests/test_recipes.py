@@ -126,17 +126,21 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
 
 
 def _reward_recipe(name: str, output: Path) -> None:
+    from rlcap.training.arguments import DataArguments
     from rlcap.training.comparative_arguments import ComparativeArguments
     from rlcap.training.grammar import GrammarArguments
     from rlcap.training.multi_tap import MultiTapArguments
+    from rlcap.training.pac_arguments import PacArguments
 
     reward = name.split("/")[1]
     argument_class, needed = {
         "comparative": (ComparativeArguments, []),
         "grammar": (GrammarArguments, ["--encoder", "somewhere", "--use_cpu", "true"]),
+        "pac": (PacArguments, ["--encoder", "somewhere", "--use_cpu", "true"]),
         "multi_tap": (MultiTapArguments, ["--model", "somewhere", "--use_cpu", "true"]),
     }[reward]
     paths = ["--data", "captions.json", "--output_dir", str(output), *needed]
-    (args,) = parse(["--config", name, *paths], f"reward {reward}", argument_class)
-    assert isinstance(args, argument_class)
-    assert args.data == "captions.json"
+    classes = (DataArguments, argument_class) if reward == "pac" else (argument_class,)
+    parsed = parse(["--config", name, *paths], f"reward {reward}", *classes)
+    assert isinstance(parsed[-1], argument_class)
+    assert parsed[0].data == "captions.json"

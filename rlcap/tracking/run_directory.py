@@ -24,6 +24,7 @@ PACKAGES = (
         "pillow",
         "av",
         "open_clip_torch",
+        "diffusers",
         "pycocoevalcap",
         "harper-py",
         "language-tool-python",

@@ -16,7 +16,7 @@ from rlcap.recipes import check_types
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
 from rlcap.training.arguments import require, settings_of
-from rlcap.training.run import refuse_another_run
+from rlcap.training.run import refuse_another_run, trackers
 
 TRAINED_FILE = "trained.safetensors"
 
@@ -49,8 +49,12 @@ class RewardArguments(TrainingArguments):
             self.resume_from_checkpoint,
             "left out: the same command goes on from the last complete checkpoint in output_dir by itself",
         )
-        require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept in `model/`")
+        require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept by itself")
         super().__post_init__()
+        reported = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
+        # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
+        self.trackers = [name for name in reported if name in ("wandb", "tensorboard")]
+        self.report_to = [name for name in reported if name not in self.trackers]
 
 
 class RewardTrainer(Trainer):
@@ -72,6 +76,8 @@ class RewardTrainer(Trainer):
             )
         self.model_accepts_loss_kwargs = False  # **inputs of a forward are no loss arguments: Trainer averages
         self.run_dir = Path(str(args.output_dir))
+        for callback in trackers(args):
+            self.add_callback(callback)
 
     def trained(self) -> dict[str, Tensor]:
         """The parameters that train, by name."""

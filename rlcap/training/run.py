@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
@@ -30,6 +30,9 @@ from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArgume
 from rlcap.training.captioner_trainer import CaptionerTrainer
 from rlcap.training.parts import parts_table
 from rlcap.training.scst_arguments import SCSTArguments
+
+if TYPE_CHECKING:
+    from rlcap.training.reward_trainer import RewardArguments
 
 # What may differ between a run and the command that goes on with it: how long, how it is watched, where it runs.
 MAY_CHANGE = {
@@ -148,7 +151,7 @@ def describe(data: DataArguments, arguments: CaptionerArguments, captioner: Capt
     return described
 
 
-def trackers(args: CaptionerTrainingArguments) -> list[TrainerCallback]:
+def trackers(args: "CaptionerTrainingArguments | RewardArguments") -> list[TrainerCallback]:
     """The callbacks that `report_to` asks for, with our names for the scalars."""
     callbacks: list[TrainerCallback] = []
     if "wandb" in args.trackers:

@@ -1,7 +1,10 @@
 """`rlcap reward pac`: it learns drawn scenes, is kept as it was, goes on, and reads generated positives."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,7 @@ def run(data: Path, output: Path, **options: Any) -> Path:
         **options,
     }
     keys = [text for key, value in given.items() for text in (f"--{key}", str(value))]
-    main(["reward", "pac", "--data", str(data), "--output_dir", str(output), *keys, *CPU])
+    main(["reward", "pac", "--data", str(data), "--output_dir", str(output), *CPU, *keys])
     return output
 
 
@@ -181,6 +184,17 @@ def test_a_frozen_tower_is_read_from_its_vectors(scenes: Path, learned: Path, tm
     assert moved == {"model.visual_projection.weight", "model.text_projection.weight", "model.logit_scale"}
 
 
+def test_numbers_go_to_tensorboard_under_our_names(scenes: Path, learned: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {"encoder": learned / "final", "tune": "projections", "num_train_epochs": 1, "logging_steps": 1}
+    options |= {"max_val_images": 10, "max_train_images": 50, "report_to": "tensorboard"}
+    output = run(scenes, tmp_path / "run", **options)
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    assert {"loss/real", "temperature", "eval/r1", "eval/loss"} <= set(events.Tags()["scalars"])
+
+
 def test_patience_ends_a_run(scenes: Path, learned: Path, tmp_path: Path) -> None:
     options = {"encoder": learned / "final", "tune": "projections", "learning_rate": 0.3, "num_train_epochs": 9}
     options |= {"max_val_images": 30, "max_train_images": 50, "early_stopping_patience": 2}
@@ -209,3 +223,28 @@ def test_what_is_refused(scenes: Path, random_clip: Path, tmp_path: Path) -> Non
     other.write_text('{"image_id": "elsewhere", "captions": ["a dog"]}\n')
     with pytest.raises(ValueError, match="has nothing for any of the 400 training pictures"):
         run(scenes, tmp_path / "run", generated_captions=other, **base)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(scenes: Path, learned: Path, tmp_path: Path) -> None:
+    options = {"encoder": learned / "final", "tune": "all", "prefix": "", "max_steps": 3, "learning_rate": 0.05}
+    options |= {"optim": "sgd", "max_train_images": 90, "max_val_images": 15, "eval_strategy": "steps", "eval_steps": 3}
+    options |= {"logging_steps": 1, "save_strategy": "no", "per_device_eval_batch_size": 60}
+    for processes in (1, 2):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        given = {**options, "output_dir": tmp_path / str(processes), "per_device_train_batch_size": 30 // processes}
+        keys = [text for key, value in given.items() for text in (f"--{key}", str(value))]
+        done = subprocess.run(
+            [sys.executable, *launcher, "-m", "rlcap", "reward", "pac", "--data", str(scenes), *keys, *CPU],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("1", "2"))
+    for alone, shared in zip(one, two, strict=True):
+        assert shared == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    weights = [load_file(tmp_path / name / "final" / "model.safetensors") for name in ("1", "2")]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=1e-5, rtol=0)

@@ -24,7 +24,7 @@ LENGTH = 40
 def clip(folder: Path, captions: Sequence[str], seed: int = 0) -> Path:
     """A random CLIP for 32 x 32 pixels that knows the words of the captions."""
     torch.manual_seed(seed)
-    tokenizer = _words(captions)
+    tokenizer = words(captions)
     text = {**SIZES, "vocab_size": len(tokenizer), "max_position_embeddings": LENGTH}
     ends = {"bos_token_id": 1, "eos_token_id": len(tokenizer) - 1, "pad_token_id": 0}
     picture = {**SIZES, "image_size": 32, "patch_size": 8}
@@ -42,14 +42,15 @@ def towers(folder: Path, captions: Sequence[str]) -> tuple[Path, Path]:
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 24], "depths": [1, 1], "layer_type": "basic"}
     ResNetModel(ResNetConfig(**sizes)).save_pretrained(pictures)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(pictures)
-    tokenizer = _words(captions)
+    tokenizer = words(captions)
     config = BertConfig(**SIZES, vocab_size=len(tokenizer), max_position_embeddings=LENGTH, pad_token_id=0)
     BertModel(config, add_pooling_layer=False).save_pretrained(sentences)
     tokenizer.save_pretrained(sentences)
     return pictures, sentences
 
 
-def _words(captions: Sequence[str]) -> PreTrainedTokenizerFast:
+def words(captions: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of the words of captions, with start and end."""
     normalizer, split = normalizers.Lowercase(), pre_tokenizers.Whitespace()
     words = {word for caption in captions for word, _ in split.pre_tokenize_str(caption.lower())}
     vocabulary = [*SPECIAL[:2], *sorted(words), SPECIAL[2]]  # CLIP reads at the end, which it finds by its id
