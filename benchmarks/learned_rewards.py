@@ -83,7 +83,7 @@ class LearnedRewards(Encoders):
     @property
     def grammar(self) -> str:
         """The grammar head."""
-        return str(self.output / "grammar" / "model")
+        return str(self.output / "grammar" / "final")
 
     @property
     def scorer(self) -> str:

@@ -38,7 +38,6 @@ class PacTrainer(RewardTrainer):
     """
 
     args: PacArguments
-    exported = "final"
 
     def __init__(
         self,

@@ -19,13 +19,14 @@ from rlcap.training.arguments import require, settings_of
 from rlcap.training.run import refuse_another_run, trackers
 
 TRAINED_FILE = "trained.safetensors"
+FINAL = "final"  # the reward, in the run's folder
 
 
 @dataclass
 class RewardArguments(TrainingArguments):
     """transformers.TrainingArguments with the defaults that suit learned rewards."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "the run's folder; the reward is in its `model/`"})
+    output_dir: str | None = field(default=None, metadata={"help": "the run's folder; the reward is in its `final/`"})
     logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
     eval_strategy: str = field(default="epoch", metadata={"help": "when validation is measured: epoch, steps or no"})
     save_strategy: str = field(default="epoch", metadata={"help": "when a checkpoint is written: epoch, steps or no"})
@@ -60,12 +61,11 @@ class RewardArguments(TrainingArguments):
 class RewardTrainer(Trainer):
     """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
 
-    The model that is best by `metric_for_best_model` is in the folder `exported`, the last one where nothing is
+    The model that is best by `metric_for_best_model` is in `final/` of the run's folder, the last one where nothing is
     evaluated.
     """
 
     args: RewardArguments
-    exported = "model"  # the folder of the reward, in the run's
 
     def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
         super().__init__(model=model, args=args, **options)
@@ -86,7 +86,7 @@ class RewardTrainer(Trainer):
     def export(self) -> None:
         """Writes the reward as it is now into its folder, which appears whole or not at all."""
         if self.args.should_save:
-            with checkpoints.whole_directory(self.run_dir / self.exported) as unfinished:
+            with checkpoints.whole_directory(self.run_dir / FINAL) as unfinished:
                 self._bare().save(unfinished)
         self.accelerator.wait_for_everyone()
 
@@ -155,4 +155,4 @@ def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | N
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if args.eval_strategy == "no" or trainer.state.best_metric is None:
         trainer.export()
-    return run_dir / trainer.exported
+    return run_dir / FINAL

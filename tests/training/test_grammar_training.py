@@ -48,7 +48,7 @@ def test_it_learns_what_a_caption_is(data: Path, tmp_path: Path) -> None:
     accuracy = json.loads((tmp_path / "run" / "accuracy.json").read_text())
     assert set(accuracy) == {f"test_accuracy{kind}" for kind in ("", "_real", *(f"_{kind}" for kind in CORRUPTIONS))}
     assert accuracy["test_accuracy"] > 85
-    reward = rewards.load("grammar", path=tmp_path / "run" / "model")
+    reward = rewards.load("grammar", path=tmp_path / "run" / "final")
     good, bad = reward(["a small red star is on the left of the blue circle", "a a small is star is on left the left"])
     assert good > 0.5 > bad
 

@@ -73,12 +73,12 @@ def test_both_stages_learn(weights: str, data: Path, base: Path, tmp_path: Path)
     assert measured["test"]["redness"]["accuracy"] == 1.0
     assert measured["test"]["redness"]["accuracy_of_mean"] == pytest.approx(2 / 3)
     assert measured["test"]["long"]["pearson"] > 0.9
-    reward = rewards.load("multi-tap", path=tmp_path / "model")
+    reward = rewards.load("multi-tap", path=tmp_path / "final")
     captions = ["a red circle in the picture", "a blue circle in the picture"]
     red, blue = reward(captions, images=[Image.new("RGB", (16, 16), "green")] * 2)
     assert red > blue + 0.1
     assert reward.describe()["rating_scale"] == [1.0, 5.0]
-    before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "model"))
+    before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "final"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     if weights == "head":
         assert not changed
@@ -133,7 +133,7 @@ def test_it_reads_what_the_comparative_scorer_reads(base: Path, tmp_path: Path) 
     run(tmp_path / "vicr.csv", base, tmp_path / "run", "--train_weights", "head", "--num_train_epochs", "1")
     measured = json.loads((tmp_path / "run" / "ratings.json").read_text())
     assert set(measured) == {"val"}
-    assert rewards.load("multi-tap", path=tmp_path / "run" / "model").describe()["rating_scale"] == [1.5, 3.5]
+    assert rewards.load("multi-tap", path=tmp_path / "run" / "final").describe()["rating_scale"] == [1.5, 3.5]
     (tmp_path / "pairs.jsonl").write_text('{"image": "0.png", "better": "x", "worse": "y"}')
     with pytest.raises(ValueError, match=r"2 captions of .* have no rating"):
         run_debug(tmp_path / "pairs.jsonl", base, tmp_path / "other")
