@@ -19,14 +19,14 @@ from pathlib import Path
 from flickr8k import Campaign
 
 DATA, JUDGE = "dataset_flickr8k.json", 100
-# Options of `rlcap reward pac`. `base` is new, the others start from the base of their seed.
+# Options of `rlcap reward pac`. `base` is new, the others start from the base of their seed; alpha / rank is 1 / 4.
 ENCODERS = {
     "base": ["--tune", "all", "--num_train_epochs", "5"],
     "LoRA 4, generated captions": ["--tune", "lora", "--lora_rank", "4"],
     "LoRA 4, no positives": ["--tune", "lora", "--lora_rank", "4", "--lambda_t", "0"],
-    "LoRA 2, generated captions": ["--tune", "lora", "--lora_rank", "2"],
-    "LoRA 8, generated captions": ["--tune", "lora", "--lora_rank", "8"],
-    "LoRA 16, generated captions": ["--tune", "lora", "--lora_rank", "16"],
+    "LoRA 2, generated captions": ["--tune", "lora", "--lora_rank", "2", "--lora_alpha", "0.5"],
+    "LoRA 8, generated captions": ["--tune", "lora", "--lora_rank", "8", "--lora_alpha", "2"],
+    "LoRA 16, generated captions": ["--tune", "lora", "--lora_rank", "16", "--lora_alpha", "4"],
     "projections, generated captions": ["--tune", "projections"],
 }
 TRAINING = [
