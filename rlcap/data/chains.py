@@ -108,7 +108,7 @@ def _chain(row: CaptionRow) -> tuple[list[str], list[str]]:
     for number, caption in enumerate(captions, start=1):
         if seen.setdefault(caption, number) != number:
             raise ValueError(
-                f"{row.where}: captions {seen[caption]} and {number} are the same, {shown(caption)}; a chain has an order"
+                f"{row.where}: captions {seen[caption]} and {number} are the same, {shown(caption)}; a chain is ordered"
             )
     edits = row.more.get("edits") or [{}] * (len(captions) - 1)
     if not isinstance(edits, list) or not all(isinstance(edit, dict) for edit in edits):

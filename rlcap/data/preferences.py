@@ -1,4 +1,4 @@
-"""Preference pairs in TRL's layouts: `chosen` and `rejected` as texts or as messages, with a prompt or with it in them."""
+"""Preference pairs in TRL's layouts: `chosen` and `rejected` as texts or as messages, the prompt beside or in them."""
 
 from collections.abc import Mapping
 from typing import Any

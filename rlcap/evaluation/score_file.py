@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rewards import Reward
 from rlcap.console import progress
 from rlcap.data.images import BadImageCounter
 from rlcap.evaluation.scoring import Item, in_batches, score_items
+from rlcap.tracking.parts import Part, read_parts
 from rlcap.tracking.run_directory import write_json
 
 FORMAT = "rlcap scores 1"
@@ -64,9 +64,10 @@ def write_scores(
             unit="caption",
             disable=rank != 0,
         )
-        with bar, _Part(folder / f"{rank}.jsonl", head) as part:
+        with bar, Part(folder / f"{rank}.jsonl", head) as part:
             for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers):
-                part.append(dict(zip(scored.positions, scored.values, strict=True)), scored.bad)
+                values = list(zip(scored.positions, scored.values, strict=True))
+                part.append({"values": values, "bad": list(scored.bad)})
                 bar.update(len(scored.positions))
     return _joined(output, folder, head, items, rank)
 
@@ -112,50 +113,11 @@ def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.get("header") == head else None
 
 
-class _Part:
-    """A rank's file: the header, then a line a batch, on the disk before the next one; a half line is cut off."""
-
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("a+b")
-        self.file.seek(0)
-        whole = self.file.read().rfind(b"\n") + 1
-        self.file.truncate(whole)
-        if not whole:
-            self._write(head)
-
-    def append(self, values: Mapping[int, float | None], bad: Sequence[tuple[str, str]]) -> None:
-        self._write({"values": list(values.items()), "bad": list(bad)})
-
-    def _write(self, value: Any) -> None:
-        self.file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-    def __enter__(self) -> "_Part":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-
 def _read_parts(folder: Path, head: Mapping[str, Any]) -> tuple[dict[int, float | None], dict[str, str]]:
     """The values by position, and why pictures are bad, of every whole line of every part; headers must be `head`."""
     values: dict[int, float | None] = {}
     bad: dict[str, str] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
-        if first and json.loads(first) != head:
-            raise ValueError(
-                f"{path} was begun with other settings than these: {_difference(json.loads(first), head)}; remove "
-                f"the folder {folder} to start anew, or choose another output"
-            )
-        for record in map(json.loads, lines):
-            values.update(record["values"])
-            bad.update(record["bad"])
+    for _, _, record in read_parts(folder, head):
+        values.update(record["values"])
+        bad.update(record["bad"])
     return values, bad
-
-
-def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    return "; ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys)
