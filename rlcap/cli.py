@@ -17,6 +17,7 @@ COMMANDS = {
     "scst": "fine-tune a captioner on rewards (self-critical sequence training)",
     "reward": "train a learned reward: comparative, multi-tap, grammar",
     "data": "check a data set: counts, broken and repeated pictures, leaks between splits",
+    "chains": "degrade captions one detail at a time: chains of captions, best first, for ranking",
     "features": "write the grid features of a frozen vision model once, for training to read",
     "caption": "caption pictures, a folder of them, clips or videos",
     "report": "runs as one HTML page: curves, captions before and after, settings",

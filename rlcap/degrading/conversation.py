@@ -21,8 +21,8 @@ WHAT = {
 }
 SYSTEM = (
     "You make captions of a picture or clip wrong, one detail at a time. You are given a caption. Change exactly one "
-    "detail that can be checked by looking, so that the caption becomes false in that detail, and keep every other word "
-    "as it is. The new caption must be plausible, grammatical and about as long as the old one. Kinds of changes:\n"
+    "detail that can be checked by looking, so that the caption becomes false in that detail, and keep all other "
+    "words as they are. The new caption must be plausible, grammatical and about as long as the old one. Kinds of changes:\n"
     "{kinds}\n"
     'Answer with one line of JSON and nothing else: {{"kind": "...", "caption": "the whole changed caption"}}'
 )
@@ -54,7 +54,9 @@ class Request:
 class _Progress:
     captions: list[str]
     edits: list[Edit] = field(default_factory=list)
-    touched: list[tuple[int, int]] = field(default_factory=list)  # characters of the last caption that edits have put there
+    touched: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # characters of the last caption that edits have put there
     failures: Counter[str] = field(default_factory=Counter)
 
 

@@ -106,8 +106,8 @@ class Endpoint:
             if response.status_code not in AGAIN:
                 break
         raise ValueError(
-            f"{self.url}/chat/completions gives no answers ({told}); what is finished is kept: the same command goes on "
-            "from there once the endpoint answers"
+            f"{self.url}/chat/completions gives no answers ({told}); what is finished is kept: the same command goes "
+            "on from there once the endpoint answers"
         )
 
 

@@ -34,7 +34,19 @@ IRREGULAR_VERBS = {
 }
 # Verbs whose last letter is doubled though they do not end in one vowel of one syllable, and those where it is not.
 DOUBLED = {"whiz", "quiz", "equip", "unzip"}
-NOT_DOUBLED = {"open", "enter", "lower", "exit", "whisper", "snowboard", "skateboard", "float", "listen", "visit", "cover"}
+NOT_DOUBLED = {
+    "open",
+    "enter",
+    "lower",
+    "exit",
+    "whisper",
+    "snowboard",
+    "skateboard",
+    "float",
+    "listen",
+    "visit",
+    "cover",
+}
 # Said with "an" though they begin with a consonant, and with "a" though they begin with a vowel.
 AN = re.compile(r"(hour|honest|heir|honou?r)", re.IGNORECASE)
 A = re.compile(r"(uni(?!n|m)|use|usu|eu|one\b|once|ukulele|utensil)", re.IGNORECASE)
@@ -124,7 +136,7 @@ def stems(word: str) -> tuple[str, ...]:
 
 
 def article(word: str) -> str:
-    """"a" or "an", whichever goes before a word."""
+    """ "a" or "an", whichever goes before a word."""
     if AN.match(word):
         return "an"
     return "a" if A.match(word) or word[:1].lower() not in VOWELS else "an"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from spacy.tokens import Token
 
 AT_LEAST = 3  # times that a word must be seen in each of the places
-RARELY = 1.0  # at most so often as by chance both words are said of one picture: more often: synonyms, or things that go together
+RARELY = 1.0  # at most so often as by chance both words are said of one picture
 EXPECTED = 0.5  # pictures with both that chance alone would give: with fewer, none says nothing
 WEIGHT = 0.5  # against a word of a contrast set
 
@@ -17,8 +17,8 @@ WEIGHT = 0.5  # against a word of a contrast set
 def own_word_slots(sentence: Sentence) -> Iterator[Slot]:
     """An object of a verb or preposition becomes a word of its sort that this verb and preposition are seen with.
 
-    Words of one sort stand among the same others (`Vocabulary.neighbours`). Synonyms and kinds of a thing are what annotators use of the same picture: words that are said of the same pictures
-    more often than by chance are left out.
+    Words of one sort stand among the same others (`Vocabulary.neighbours`). Synonyms and things that go together are
+    what annotators say of the same picture: pairs that are so said more often than by chance are left out.
     """
     vocabulary = sentence.vocabulary
     for token in sentence.doc:

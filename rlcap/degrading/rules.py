@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from rlcap.degrading.chain import Chain, Start, edit_between
 from rlcap.degrading.contrasts import contrasts
-from rlcap.degrading.other_slots import count_slots, more_slots, order_slots, relation_slots
+from rlcap.degrading.counts import count_slots, more_slots
+from rlcap.degrading.order import order_slots
 from rlcap.degrading.own_words import own_word_slots
 from rlcap.degrading.parse import BATCH, parsed
+from rlcap.degrading.relations import relation_slots
 from rlcap.degrading.sentence import Sentence, Slot, rendered
 from rlcap.degrading.swaps import adjective_slots, noun_slots, verb_slots
 from rlcap.degrading.vocabulary import Vocabulary
@@ -18,7 +20,16 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
-FINDERS = (noun_slots, adjective_slots, verb_slots, relation_slots, count_slots, more_slots, order_slots, own_word_slots)
+FINDERS = (
+    noun_slots,
+    adjective_slots,
+    verb_slots,
+    relation_slots,
+    count_slots,
+    more_slots,
+    order_slots,
+    own_word_slots,
+)
 AGAIN = 0.35  # how much less often a kind of edit is drawn for every time that the chain has it
 
 

@@ -8,10 +8,11 @@ from rlcap.degrading.chain import Start
 from rlcap.degrading.inflection import stems
 from rlcap.degrading.vocabulary import tokens
 
-EMPTY = set(
-    "a an the and or of in on at to with is are was were be being been his her its their he she it they this that there "
-    "some one someone something for from by as while who which into".split()
-)
+EMPTY = {
+    *("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "is", "are", "was", "were", "be", "being"),
+    *("his", "her", "its", "their", "he", "she", "it", "they", "this", "that", "there", "some", "one", "someone"),
+    *("something", "for", "from", "by", "as", "while", "who", "which", "into"),
+}
 
 
 def starts(

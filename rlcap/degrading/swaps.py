@@ -72,7 +72,9 @@ def _other_noun(sentence: Sentence, concept: Concept, found: "list[Token]") -> C
         if sentence.said & UNCLAD:
             return None
         members = [other for other in members if swaps_gender(concept.word, other.word)]
-    members = [o for o in members if sentence.excludes(concept.word, o.word) and all(_fits(sentence, o.word, t) for t in found)]
+    members = [
+        o for o in members if sentence.excludes(concept.word, o.word) and all(_fits(sentence, o.word, t) for t in found)
+    ]
     # Places are counted with the form of the first mention.
     forms = {_numbered(sentence, other.word, found[0]): other for other in members}
     contexts = [context for token in found for context in _noun_contexts(sentence, token)]
@@ -89,7 +91,12 @@ def _noun_musts(sentence: Sentence, token: "Token", concept: Concept) -> list[Co
     before = token.nbor(-1) if token.i else None
     if before is not None and before.head.i == token.i and before.dep_ in ("compound", "nmod"):
         places.append(sentence.next_to(before.lower_))
-    if before is not None and before.tag_ == "IN" and token.tag_ == "NN" and token.lower_ not in sentence.contrasts.mass:
+    if (
+        before is not None
+        and before.tag_ == "IN"
+        and token.tag_ == "NN"
+        and token.lower_ not in sentence.contrasts.mass
+    ):
         places.append(sentence.next_to(before.lower_))
     if concept.kind == "scene" and token.dep_ == "pobj":
         places.append(sentence.near_after(token.head.lower_))

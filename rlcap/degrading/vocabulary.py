@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,10 @@ class Vocabulary:
     def find_objects(self, docs: Iterable["Doc"]) -> None:
         """Fill `objects` from the parses of some captions: words found OFTEN or more."""
         found = Counter(
-            (token.tag_, token.lower_) for doc in docs for token in doc if token.dep_ in ("dobj", "pobj") and token.is_alpha
+            (token.tag_, token.lower_)
+            for doc in docs
+            for token in doc
+            if token.dep_ in ("dobj", "pobj") and token.is_alpha
         )
         for tag in ("NN", "NNS"):
             self.objects[tag] = sorted(word for (own, word), count in found.items() if own == tag and count >= OFTEN)
@@ -118,3 +121,15 @@ class Vocabulary:
     def expected(self, first: str, second: str) -> float:
         """How many pictures would have both words by chance."""
         return self.pictures[first] * self.pictures[second] / max(self.counted, 1)
+
+
+def vocabulary_of(
+    references: Iterable[Sequence[str]], parse: "Callable[[list[str]], Iterable[Doc]]", parsed: int = 2000
+) -> Vocabulary:
+    """The vocabulary of all pictures' references, with `objects` from the parses of `parsed` captions among them."""
+    held = list(references)
+    total = sum(map(len, held))
+    vocabulary = Vocabulary(held, total)
+    every = [caption for own in held for caption in own]
+    vocabulary.find_objects(parse(every[:: max(1, total // parsed)]))
+    return vocabulary

@@ -30,6 +30,7 @@ PACKAGES = (
         "wandb",
         "scikit-learn",
         "scipy",
+        "spacy",
     ),
 )
 
