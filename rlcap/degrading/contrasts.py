@@ -58,7 +58,9 @@ class Contrasts:
 
     def of(self, part: str, word: str) -> list[Concept]:
         """The concepts that a lower-case word, in whatever form, may be; one a set."""
-        for stem in stems(word):
+        # "Fishing" is no fish, "painted" no paint: nouns have a plural alone, adjectives one form.
+        forms = (word,) if part == "adjective" or (part == "noun" and word.endswith(("ing", "ed"))) else stems(word)
+        for stem in forms:
             if stem in self.concepts[part]:
                 return self.concepts[part][stem]
         return []
@@ -101,6 +103,7 @@ def contrasts() -> Contrasts:
     for word in {*names, *implied}:
         for said in {word, *names.get(word, ())}:
             names[word] |= implied.get(said, set())
+    assert all(isinstance(phrase, str) for phrase in document["preposition"])  # "on" unquoted is true
     relations = {
         phrase: Relation(tuple(line["to"]), frozenset(line.get("nouns", ())), frozenset(line.get("verbs", ())))
         for phrase, line in document["preposition"].items()

@@ -22,7 +22,7 @@ WHAT = {
 SYSTEM = (
     "You make captions of a picture or clip wrong, one detail at a time. You are given a caption. Change exactly one "
     "detail that can be checked by looking, so that the caption becomes false in that detail, and keep all other "
-    "words as they are. The new caption must be plausible, grammatical and about as long as the old one. Kinds of changes:\n"
+    "words as they are. The new caption must be plausible, grammatical and about as long as the old one. Kinds:\n"
     "{kinds}\n"
     'Answer with one line of JSON and nothing else: {{"kind": "...", "caption": "the whole changed caption"}}'
 )

@@ -123,7 +123,7 @@ def stems(word: str) -> tuple[str, ...]:
     if word.endswith("s") and not word.endswith("ss") and len(word) > 2:
         found.append(word[:-1])
     for ending in ("ing", "ed"):
-        if word.endswith(ending) and len(word) > len(ending) + 2:
+        if word.endswith(ending) and len(word) > len(ending) + 1:
             stem = word[: -len(ending)]
             found += [stem, f"{stem}e"]
             if stem[-1] == stem[-2:-1]:

@@ -29,7 +29,8 @@ class LocalChat:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto").to(self.device).eval()
+        language_model: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+        self.model = language_model.to(self.device).eval()
 
     def chains(self, units: Iterable[list[Start]]) -> Iterator[list[tuple[Start, Chain]]]:
         """The chains of each unit, in order."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 AT_LEAST = 3  # times that a word must be seen in each of the places
 RARELY = 1.0  # at most so often as by chance both words are said of one picture
 EXPECTED = 0.5  # pictures with both that chance alone would give: with fewer, none says nothing
+LIGHT = {"do", "does", "doing", "did", "make", "makes", "making", "take", "takes", "taking", "have", "has", "having"}
 WEIGHT = 0.5  # against a word of a contrast set
 
 
@@ -42,7 +43,12 @@ def _may_change(sentence: Sentence, token: "Token") -> bool:
     word = token.lower_
     if token.tag_ not in ("NN", "NNS") or token.dep_ not in ("dobj", "pobj") or token.i in sentence.frozen:
         return False
-    if word in sentence.contrasts.vague or sentence.contrasts.of("noun", word) or sentence.lower.count(word) > 1:
+    if (
+        token.head.lower_ in LIGHT
+        or word in sentence.contrasts.vague
+        or sentence.contrasts.of("noun", word)
+        or sentence.lower.count(word) > 1
+    ):
         return False
     follows = token.nbor().lower_ if token.i + 1 < len(token.doc) else ""
     return follows not in ("of", "that", "which") and token.nbor(-1).tag_ not in ("NN", "CD", "VBG")

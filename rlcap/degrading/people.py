@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 MALE = {"man", "boy", "father", "son", "brother", "husband", "king", "prince"}
 FEMALE = {"woman", "girl", "mother", "daughter", "sister", "wife", "queen", "princess"}
+SAME_AGE = {"man": "woman", "woman": "man", "boy": "girl", "girl": "boy"}
 GENDER = {**dict.fromkeys(MALE, "male"), **dict.fromkeys(FEMALE, "female")}
 NEUTRAL = {"person", "baby", "dog", "cat", "horse", "friend", "player", "someone", "animal"}
 TO_FEMALE = {"he": "she", "his": "her", "him": "her", "himself": "herself"}

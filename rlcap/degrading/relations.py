@@ -20,6 +20,7 @@ DIRECTIONS = {
     "forward": "backward",
     "upwards": "downwards",
 }
+VAGUE_AT_PLACES = {"behind", "in front of"}  # who knows which side of a river is its front
 BODY = {"hand", "hands", "head", "shoulder", "shoulders", "arm", "arms", "leg", "legs", "back", "mouth", "neck", "face"}
 
 
@@ -61,7 +62,9 @@ def _relation(sentence: Sentence, relation: Relation, first: "Token", last: "Tok
     previous = sentence.lower[first.i - 1] if first.i else ""
     if any(child.lower_ == "only" for child in last.children) or previous in ("out", "back", "right", "up", "down"):
         return
-    others = [o for o in relation.to if not _said_nearby(sentence, o, noun)]
+    is_place = any(concept.kind == "scene" for concept in sentence.contrasts.of("noun", noun.lower_))
+    to = [o for o in relation.to if not (is_place and o in VAGUE_AT_PLACES)]
+    others = [o for o in to if not _said_nearby(sentence, o, noun)]
     drawn = sentence.draw(others, others, ())
     if drawn is not None:
         _, _, text = change(first, drawn)

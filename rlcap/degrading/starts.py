@@ -49,7 +49,7 @@ def _groups(references: Sequence[str], places: list[int], join: int, rng: random
     said = {place: _content(references[place]) for place in places}
     left = _agreeing(said, join)
     rng.shuffle(left)
-    groups = []
+    groups: list[list[int]] = []
     while len(left) >= join or (left and not groups):
         group = [left.pop(0)]
         while left and len(group) < join:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlcap.degrading.contrasts import Concept
 from rlcap.degrading.inflection import plural, verb_form
-from rlcap.degrading.people import GENDER, pronoun_changes, swaps_gender
+from rlcap.degrading.people import GENDER, SAME_AGE, pronoun_changes, swaps_gender
 from rlcap.degrading.sentence import Context, Sentence, Slot, change
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ ADJECTIVE_PLACES = {"amod", "acomp", "conj", "oprd", "compound", "nmod", "pobj"}
 VERB_TAGS = ("VB", "VBP", "VBZ", "VBG", "VBD")
 VERB_PLACES = {"ROOT", "acl", "advcl", "conj", "relcl", "ccomp", "xcomp", "pcomp"}
 WITHOUT_OBJECT = {"posture", "moves", "water", "sport", "mouth", "face", "rest"}
+FREE = {"attribute/colours", "attribute/sizes"}  # sets that go with nearly everything
+WHERE = ("in", "on", "at")
 PICTURES = {"photo", "photograph", "picture", "video", "image", "film", "footage", "clip", "movie"}
 DETERMINERS = {"a", "an"}
 DEFINITE = {"the", "this", "that", "his", "her", "its", "their"}
@@ -72,6 +74,8 @@ def _other_noun(sentence: Sentence, concept: Concept, found: "list[Token]") -> C
         if sentence.said & UNCLAD:
             return None
         members = [other for other in members if swaps_gender(concept.word, other.word)]
+        if any(_has_age(sentence, token) for token in found):  # "an older man" becomes no girl
+            members = [other for other in members if SAME_AGE.get(concept.word) == other.word]
     members = [
         o for o in members if sentence.excludes(concept.word, o.word) and all(_fits(sentence, o.word, t) for t in found)
     ]
@@ -81,6 +85,11 @@ def _other_noun(sentence: Sentence, concept: Concept, found: "list[Token]") -> C
     must = [place for token in found for place in _noun_musts(sentence, token, concept)]
     drawn = sentence.draw(list(forms), [*forms, found[0].lower_], contexts, must)
     return None if drawn is None else forms[drawn]
+
+
+def _has_age(sentence: Sentence, noun: "Token") -> bool:
+    near = (child for child in noun.children if child.dep_ == "amod")
+    return any(c.group == "attribute/ages" for word in near for c in sentence.contrasts.of("adjective", word.lower_))
 
 
 def _noun_musts(sentence: Sentence, token: "Token", concept: Concept) -> list[Context]:
@@ -99,8 +108,19 @@ def _noun_musts(sentence: Sentence, token: "Token", concept: Concept) -> list[Co
     ):
         places.append(sentence.next_to(before.lower_))
     if concept.kind == "scene" and token.dep_ == "pobj":
-        places.append(sentence.near_after(token.head.lower_))
+        places.append(_usual_after(sentence, token.head.lower_))
     return places
+
+
+def _usual_after(sentence: Sentence, preposition: str) -> Context:
+    """How often a place is said with a preposition; not where others are usual: "in the park", but "on the beach"."""
+
+    def seen(form: str) -> int:
+        count = sentence.near_after(preposition)(form)
+        usual = max(sentence.near_after(other)(form) for other in WHERE)
+        return 0 if preposition in WHERE and count * 3 < usual else count
+
+    return seen
 
 
 def _numbered(sentence: Sentence, lemma: str, token: "Token") -> str:
@@ -162,7 +182,7 @@ def adjective_slots(sentence: Sentence) -> Iterator[Slot]:
         members = sentence.contrasts.members["adjective", concept.group]
         others = [o.word for o in members if o != concept and sentence.excludes(concept.word, o.word)]
         contexts = [_of_the_sort(sentence, noun) for token, noun in found if noun is not None and noun.i > token.i]
-        must = contexts if concept.group == "attribute/materials" else ()
+        must = () if concept.group in FREE else contexts
         drawn = sentence.draw(others, [*others, found[0][0].lower_], contexts, must)
         if drawn is not None:
             changes = tuple(change(token, drawn) for token, _ in found)
@@ -175,6 +195,9 @@ def _may_describe(sentence: Sentence, concept: Concept, token: "Token", noun: "T
         return colour or not in_colour
     if in_colour or (colour and token.lower_ == "orange" and token.tag_ != "JJ"):
         return False
+    follows = sentence.lower[token.i + 1 : token.i + 2]
+    if concept.group == "attribute/light" and any(sentence.contrasts.of("adjective", word) for word in follows):
+        return False  # "dark brown"
     if concept.group == "attribute/ages" and _is_young(sentence, noun):
         return False
     return _may_change(sentence, noun, colour)
