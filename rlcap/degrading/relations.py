@@ -10,6 +10,7 @@ from rlcap.degrading.swaps import NOUN_TAGS
 if TYPE_CHECKING:
     from spacy.tokens import Token
 
+DIRECTION_PLACES = {"advmod", "prt", "acomp", "advcl", "dobj", "npadvmod"}  # taggers are unsure of "moves left"
 LONGEST = 3  # words of a preposition
 MOTIONS = {"move", "go", "walk", "run", "climb", "drive", "ride", "slide", "roll", "fly", "swim", "march", "travel"}
 DIRECTIONS = {
@@ -42,7 +43,7 @@ def relation_slots(sentence: Sentence) -> Iterator[Slot]:
             break
     for token in sentence.doc:
         verb = token.head
-        if token.lower_ in DIRECTIONS and token.dep_ in ("advmod", "prt") and token.i not in sentence.frozen:
+        if token.lower_ in DIRECTIONS and token.dep_ in DIRECTION_PLACES and token.i not in sentence.frozen:
             other = DIRECTIONS[token.lower_]
             last = token.i + 1 == len(sentence.doc) or sentence.doc[token.i + 1].is_punct
             if last and MOTIONS & sentence.contrasts.says(verb.lower_) and other not in sentence.said:

@@ -150,7 +150,7 @@ def test_relations(parser: Any) -> None:
     assert "A cat sits under a chair ." in afters(parser, "A cat sits on a chair .", "relation")
     assert afters(parser, "A girl sings on stage .", "relation") == set()
     assert afters(parser, "A dog jumps into the pool .", "relation") == {"A dog jumps out of the pool ."}
-    assert afters(parser, "The circle moves left .", "relation") == {"The circle moves right ."}
+    assert afters(parser, "The circle is moving left .", "relation") == {"The circle is moving right ."}
     assert afters(parser, "A cat sits in front of a house .", "relation", ["a cat behind a wall"]) == set()
 
 
@@ -161,6 +161,12 @@ def test_order(parser: Any) -> None:
     assert afters(parser, "a girl opens a door and then hugs a dog .", "order") == {
         "a girl hugs a dog and then opens a door ."
     }
+    assert afters(parser, "first a square moves up and then a star moves down", "order") == {
+        "first a star moves down and then a square moves up"
+    }
+    moves = "a blue star goes up and then a tiny red cross moves down"
+    assert afters(parser, moves, "order") == {"a tiny red cross moves down and then a blue star goes up"}
+    assert afters(parser, "a girl takes a ball and then throws it .", "order") == set()
 
 
 def test_a_large_data_set_says_what_fits() -> None:
