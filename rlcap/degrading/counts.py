@@ -1,6 +1,7 @@
 """Numbers of things, and one thing that becomes several."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,24 +20,38 @@ PLURAL_VERBS = {"is": "are", "was": "were", "has": "have", "does": "do", "goes":
 
 
 def count_slots(sentence: Sentence) -> Iterator[Slot]:
-    """Two to ten of something become some more or fewer, two at least."""
+    """Two to ten of something become some more or fewer, two at least.
+
+    In a paragraph they do so wherever the number is said of the same thing, or of people.
+    """
     if PARTS & set(sentence.lower):
         return
+    mentions: dict[tuple[str, str], list[Token]] = defaultdict(list)
     for token in sentence.doc:
-        number = NUMBERS.get(token.lower_)
-        if number is None or token.dep_ != "nummod" or token.head.tag_ != "NNS" or token.i in sentence.frozen:
+        if token.lower_ not in NUMBERS or token.dep_ != "nummod" or token.head.tag_ != "NNS":
             continue
-        if token.i + 1 < len(sentence.doc) and token.nbor().tag_ == "CD":
-            continue
+        if token.i not in sentence.frozen and token.nbor().tag_ != "CD":
+            of = _sort(sentence, token.head) if sentence.is_paragraph else str(token.i)
+            mentions[token.lower_, of].append(token)
+    for (word, _), found in mentions.items():
+        number = NUMBERS[word]
         step = 1 if number < 5 else 2  # nobody sees that nine are ten
         others = [
             WORDS[other]
             for other in range(max(2, number - step - 1), min(10, number + step + 1) + 1)
             if abs(other - number) >= step and not {WORDS[other], str(other)} & sentence.said
         ]
-        drawn = sentence.draw(others, [*others, token.lower_], [sentence.before(token.nbor().lower_)])
+        contexts = [sentence.before(token.nbor().lower_) for token in found]
+        drawn = sentence.draw(others, [*others, word], contexts)
         if drawn is not None:
-            yield Slot("count", (change(token, drawn),), f"{drawn} {token.head.i}", sentence.weight(token.lower_))
+            changes = tuple(change(token, drawn) for token in found)
+            yield Slot("count", changes, f"{drawn} {found[0].i}", sentence.weight(word))
+
+
+def _sort(sentence: Sentence, noun: "Token") -> str:
+    concepts = sentence.contrasts.of("noun", noun.lower_)
+    is_person = noun.lower_ == "people" or any(concept.kind == "person" for concept in concepts)
+    return "people" if is_person else concepts[0].word if concepts else noun.lower_
 
 
 def more_slots(sentence: Sentence) -> Iterator[Slot]:

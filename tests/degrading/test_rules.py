@@ -134,6 +134,10 @@ def test_plurals_and_verb_forms_are_kept(parser: Any) -> None:
 def test_counts(parser: Any) -> None:
     assert afters(parser, "Two dogs run .", "count") == {"Three dogs run .", "Four dogs run ."}
     assert afters(parser, "Two dogs run .", "count", ["3 dogs"]) == {"Four dogs run ."}
+    assert afters(parser, "two girls run. two kids are near two trees.", "count") == {
+        *(f"{n} girls run. {n} kids are near two trees." for n in ("three", "four")),
+        *(f"two girls run. two kids are near {n} trees." for n in ("three", "four")),
+    }
     assert afters(parser, "Two dogs , one black , run .", "count") == set()
     assert afters(parser, "A dog is running in the snow .", "count") == {
         f"{n} dogs are running in the snow ." for n in ("Two", "Three")
