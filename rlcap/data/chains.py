@@ -41,7 +41,8 @@ def load_chains(
             are a chain of two. A picture may have several chains.
         images: the folder that relative paths in `source` are under. Default: as `load_captions` finds it.
         pictures: rows of `load_captions` whose pictures the chains' `image_id` name: for chains of pictures that are
-            held in tar shards or in a data set, or whose file names no pictures. Their references are taken too.
+            held in tar shards or in a data set, or whose file names no pictures. Their references are taken too. What
+            a data set holds is copied, once a chain (`datasets` does so, to its cache where it can).
         split: the rows to keep; None keeps all.
         check_images: False reads chains whose pictures are elsewhere.
         columns: which columns or keys are the picture, the id and the split.

@@ -50,6 +50,8 @@ def _may_change(sentence: Sentence, token: "Token") -> bool:
         or sentence.lower.count(word) > 1
     ):
         return False
+    if token.tag_ == "NN" and not any(child.dep_ in ("det", "poss") for child in token.children):
+        return False  # without an article: few words can be
     follows = token.nbor().lower_ if token.i + 1 < len(token.doc) else ""
     return follows not in ("of", "that", "which") and token.nbor(-1).tag_ not in ("NN", "CD", "VBG")
 

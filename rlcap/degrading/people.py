@@ -25,6 +25,12 @@ def swaps_gender(first: str, second: str) -> bool:
     return GENDER.get(first) != GENDER.get(second) and second in GENDER
 
 
+def disputed(sentence: Sentence, concept: str) -> bool:
+    """Whether other references speak of the other gender alone: then the caption may be wrong as it is."""
+    genders = {GENDER[word] for word in sentence.supported if word in GENDER}
+    return bool(genders) and GENDER[concept] not in genders
+
+
 def pronoun_changes(
     sentence: Sentence, old: str, new: str, mentions: "list[Token]"
 ) -> list[tuple[int, int, str]] | None:

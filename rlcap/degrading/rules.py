@@ -55,7 +55,8 @@ class Rules:
 
     def _chain(self, start: Start, doc: "Doc") -> Chain:
         rng = random.Random(f"{self.seed} {start.row} {start.image_id}")
-        sentence = Sentence(doc, start.others, self.vocabulary, contrasts(), rng)
+        others = [other for other in start.others if other.strip(" .") not in start.caption]
+        sentence = Sentence(doc, others, self.vocabulary, contrasts(), rng)
         slots = [slot for find in FINDERS for slot in find(sentence)]
         if self.kinds:
             slots = [slot for slot in slots if slot.kind in self.kinds]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlcap.degrading.contrasts import Concept
 from rlcap.degrading.inflection import plural, verb_form
-from rlcap.degrading.people import GENDER, SAME_AGE, pronoun_changes, swaps_gender
+from rlcap.degrading.people import GENDER, SAME_AGE, disputed, pronoun_changes, swaps_gender
 from rlcap.degrading.sentence import Context, Sentence, Slot, change
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def noun_slots(sentence: Sentence) -> Iterator[Slot]:
             for concept in sentence.contrasts.of("noun", token.lower_):
                 mentions[concept].append(token)
     for concept, every in mentions.items():
-        if sentence.is_paragraph and sentence.mentions(concept.word) > len(every):
-            continue
+        if (sentence.is_paragraph or concept.kind == "person") and sentence.mentions(concept.word) > len(every):
+            continue  # also said by a word that would not change: "two children, a boy and a girl"
         found = _of_one_thing(sentence, every)
         if not found or (concept.word in GENDER and len(found) < len(every) and _has_pronouns(sentence)):
             continue
@@ -57,6 +57,8 @@ def _of_one_thing(sentence: Sentence, mentions: "list[Token]") -> "list[Token]":
     """
     if len(mentions) == 1:
         return mentions
+    if any(child.lower_ in ("another", "other") for token in mentions for child in token.children):
+        return []  # "a dog chases another dog"
     new = [token for token in mentions if not any(child.lower_ in DEFINITE for child in token.children)]
     sentences = {token.sent.start for token in mentions}
     if len(new) < 2 or len({token.sent.start for token in new}) == len(new):
@@ -71,7 +73,7 @@ def _has_pronouns(sentence: Sentence) -> bool:
 def _other_noun(sentence: Sentence, concept: Concept, found: "list[Token]") -> Concept | None:
     members = [other for other in sentence.contrasts.members["noun", concept.group] if other != concept]
     if concept.word in GENDER:
-        if sentence.said & UNCLAD:
+        if sentence.said & UNCLAD or disputed(sentence, concept.word):
             return None
         members = [other for other in members if swaps_gender(concept.word, other.word)]
         if any(_has_age(sentence, token) for token in found):  # "an older man" becomes no girl
@@ -200,7 +202,7 @@ def _may_describe(sentence: Sentence, concept: Concept, token: "Token", noun: "T
         return False  # "dark brown"
     if concept.group == "attribute/ages" and _is_young(sentence, noun):
         return False
-    return _may_change(sentence, noun, colour)
+    return _may_change(sentence, noun, colour or concept.group == "attribute/sizes")  # "a little girl" is young
 
 
 def _of_the_sort(sentence: Sentence, noun: "Token") -> Context:
@@ -268,7 +270,10 @@ def _other_verb(sentence: Sentence, concept: Concept, found: "list[Token]") -> s
         must += [sentence.near_before(thing.lower_) for thing in objects]
         contexts += _verb_contexts(sentence, token)
     members = sentence.contrasts.members["verb", concept.group]
-    lemmas = [o.word for o in members if o != concept and sentence.excludes(concept.word, o.word)]
+    # What can be held can seldom be worn.
+    lemmas = [
+        o.word for o in members if o.word not in (concept.word, "wear") and sentence.excludes(concept.word, o.word)
+    ]
     forms = {verb_form(lemma, found[0].tag_): lemma for lemma in lemmas}
     drawn = sentence.draw(list(forms), [*forms, found[0].lower_], contexts, must)
     return None if drawn is None else forms[drawn]

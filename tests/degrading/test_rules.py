@@ -96,6 +96,7 @@ def test_people_and_their_pronouns(parser: Any, caption: str, after: str) -> Non
     ("caption", "kind", "never"),
     [
         ("A boy and a girl run .", "person", {"girl and a girl", "boy and a boy"}),
+        ("Two children , a boy and a girl , sit .", "person", {"adults"}),
         ("A white bird sits on a roof .", "object", {"duck", "eagle", "parrot"}),
         ("A shirtless man is sitting .", "person", {"woman", "girl"}),
         ("A man eats a hot dog .", "object", {"cat", "horse"}),
@@ -117,6 +118,8 @@ def test_what_other_references_say_is_no_error(parser: Any) -> None:
     bound = afters(parser, "A dog in a red vest runs .", "attribute", ["a dog with a blue vest", "a navy and pink dog"])
     assert not [text for text in bound if "blue" in text or "pink" in text]
     assert "A dog in a green vest runs ." in bound
+    assert afters(parser, "A man sits .", "person", ["a woman sits"]) == set()
+    assert afters(parser, "A man sits .", "person", ["a woman sits", "a man is there"]) == {"A girl sits ."}
     walking = afters(parser, "A man is standing near a tree .", "action", ["a seated man", "a man is lying down"])
     assert walking
     assert not [text for text in walking if "lying" in text]
