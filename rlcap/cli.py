@@ -18,6 +18,7 @@ COMMANDS = {
     "reward": "train a learned reward: pac, comparative, multi-tap, grammar",
     "positives": "generate captions or pictures that train a dual encoder (PAC-S++)",
     "data": "check a data set: counts, broken and repeated pictures, leaks between splits",
+    "chains": "degrade captions one detail at a time: chains of captions, best first, for ranking",
     "features": "write the grid features of a frozen vision model once, for training to read",
     "caption": "caption pictures, a folder of them, clips or videos",
     "report": "runs as one HTML page: curves, captions before and after, settings",

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,27 @@ class Parts:
         self.folder = output.with_name(output.name + ".parts")
         self.head = head
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Every whole line of every part, headers apart.
+    def records(self) -> Iterator[tuple[Path, int, Any]]:
+        """Yields every whole line of every part, headers apart, with its file and the byte at which it begins.
 
         Raises ValueError for a part with another header, and FileNotFoundError where another rank removes the folder
         just now.
         """
-        found: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("*.jsonl")):
-            first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
-            if first and json.loads(first) != self.head:
-                raise ValueError(
-                    f"{path} was begun with other settings than these: {_difference(json.loads(first), self.head)}; "
-                    f"remove the folder {self.folder} to start anew, or choose another output"
-                )
-            found.extend(map(json.loads, lines))
-        return found
+            with path.open("rb") as file:
+                at = 0
+                for number, line in enumerate(file):
+                    if not line.endswith(b"\n"):
+                        break
+                    record = json.loads(line)
+                    if number == 0 and record != self.head:
+                        raise ValueError(
+                            f"{path} was begun with other settings than these: {_difference(record, self.head)}; "
+                            f"remove the folder {self.folder} to start anew, or choose another output"
+                        )
+                    if number:
+                        yield path, at, record
+                    at += len(line)
 
     def part(self, rank: int) -> "Part":
         """The file of a rank, open to be appended to."""

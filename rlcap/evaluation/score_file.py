@@ -113,7 +113,7 @@ def _done(parts: Parts) -> tuple[dict[int, float | None], dict[str, str]]:
     """The values by position, and why pictures are bad, of all parts."""
     values: dict[int, float | None] = {}
     bad: dict[str, str] = {}
-    for line in parts.lines():
+    for _, _, line in parts.records():
         values.update(line["values"])
         bad.update(line["bad"])
     return values, bad

@@ -131,7 +131,7 @@ def generated_pictures(folder: Path) -> dict[str, str]:
 
 
 def _rows(parts: Parts) -> dict[str, Row]:
-    return {row["image_id"]: row for line in parts.lines() for row in line["rows"]}
+    return {row["image_id"]: row for _, _, line in parts.records() for row in line["rows"]}
 
 
 def _failed(rows: Any) -> list[tuple[str, str]]:

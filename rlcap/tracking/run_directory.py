@@ -31,6 +31,7 @@ PACKAGES = (
         "wandb",
         "scikit-learn",
         "scipy",
+        "spacy",
     ),
 )
 

@@ -1,0 +1,157 @@
+"""The `llm` degrader's side of a chain: what a chat model is asked, and what of its answers is taken."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+from rlcap.data.chains import KINDS
+from rlcap.degrading.chain import Chain, Edit, Start, edit_between, same, words
+
+WHAT = {
+    "object": "a thing or an animal becomes another one",
+    "attribute": "a colour, size, material or state becomes another one",
+    "count": "a number of things becomes another one",
+    "action": "what somebody does becomes something else",
+    "relation": "where something is, seen from something else, becomes another place",
+    "person": "who somebody is (man, girl, chef) becomes somebody else",
+    "order": "what happens first happens later",
+    "scene": "the place, weather or time of day becomes another one",
+}
+SYSTEM = (
+    "You make captions of a picture or clip wrong, one detail at a time. You are given a caption. Change exactly one "
+    "detail that can be checked by looking, so that the caption becomes false in that detail, and keep all other "
+    "words as they are. The new caption must be plausible, grammatical and about as long as the old one. Kinds:\n"
+    "{kinds}\n"
+    'Answer with one line of JSON and nothing else: {{"kind": "...", "caption": "the whole changed caption"}}'
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What answers have to keep to. length: captions of a chain. words: changed at most, on either side.
+
+    longer: by how many words a caption may grow or shrink in one step. tries: answers asked for at each step.
+    """
+
+    length: int = 5
+    words: int = 8
+    longer: int = 4
+    tries: int = 4
+    kinds: tuple[str, ...] = KINDS
+
+
+@dataclass(frozen=True)
+class Request:
+    """Messages to a chat model, and the seed of its answer."""
+
+    messages: tuple[dict[str, str], ...]
+    seed: int
+
+
+@dataclass
+class _Progress:
+    captions: list[str]
+    edits: list[Edit] = field(default_factory=list)
+    touched: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # characters of the last caption that edits have put there
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, str | None, Chain]:
+    """Yields what to ask, is sent what was answered (None: nothing), and returns the chain.
+
+    An answer that does not keep to the limits is counted by its reason and asked for again, `limits.tries` times; then
+    the chain ends where it is.
+    """
+    made = _Progress([start.caption])
+    while len(made.captions) < limits.length:
+        for attempt in range(limits.tries):
+            request = Request(_messages(start, made, limits), _seed(seed, start, len(made.edits), attempt))
+            reason = _take(made, (yield request), limits)
+            if reason is None:
+                break
+            made.failures[reason] += 1
+        else:
+            made.failures["given up"] += 1
+            break
+    return Chain(tuple(made.captions), tuple(made.edits), dict(made.failures))
+
+
+def _messages(start: Start, made: _Progress, limits: Limits) -> tuple[dict[str, str], ...]:
+    kinds = "\n".join(f"- {kind}: {WHAT[kind]}" for kind in limits.kinds)
+    lines = []
+    others = [other for other in start.others if other != start.caption][:5]
+    if others:
+        lines += ["True of the same picture, so the new detail must contradict it:", *others, ""]
+    if made.edits:
+        done = ", ".join(f'"{edit.before}" to "{edit.after}"' for edit in made.edits)
+        used = ", ".join(dict.fromkeys(edit.kind for edit in made.edits))
+        lines += [f"Changed already, to be kept as it is now: {done}. Prefer other kinds than {used}.", ""]
+    lines += ["Caption:", made.captions[-1]]
+    return (
+        {"role": "system", "content": SYSTEM.format(kinds=kinds)},
+        {"role": "user", "content": "\n".join(lines)},
+    )
+
+
+def _seed(seed: int, start: Start, step: int, attempt: int) -> int:
+    text = f"{seed} {start.row} {start.image_id} {step} {attempt}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def _take(made: _Progress, answer: str | None, limits: Limits) -> str | None:
+    """Adds the answer to the chain; returns the reason where it is refused."""
+    if answer is None or not answer.strip():
+        return "no answer"
+    found = read_answer(answer)
+    if found is None:
+        return "no JSON with kind and caption"
+    kind, caption = found
+    if kind not in limits.kinds:
+        return "unknown kind"
+    last = made.captions[-1]
+    if same(last, caption):
+        return "nothing changed"
+    if any(same(earlier, caption) for earlier in made.captions):
+        return "an earlier caption again"
+    edit = edit_between(last, caption, kind)
+    old, new = len(words(edit.before)), len(words(edit.after))
+    if abs(len(words(caption)) - len(words(last))) > limits.longer:
+        return "much longer or shorter"
+    if max(old, new) > limits.words or old == len(words(last)):
+        return "more than one detail changed"
+    end = edit.at + len(edit.before)
+    if any(start < end and edit.at < stop for start, stop in made.touched):
+        return "a changed detail changed again"
+    shift = len(edit.after) - len(edit.before)
+    made.touched = [(a + shift, b + shift) if a >= end else (a, b) for a, b in made.touched]
+    made.touched.append((edit.at, edit.at + len(edit.after)))
+    made.captions.append(caption)
+    made.edits.append(edit)
+    return None
+
+
+def read_answer(text: str) -> tuple[str, str] | None:
+    """Kind and caption from the first JSON object in a text that has both; None where there is none."""
+    decoder = json.JSONDecoder()
+    at = text.find("{")
+    while at >= 0:
+        try:
+            item, _ = decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            item = None
+        if isinstance(item, dict) and isinstance(item.get("kind"), str) and isinstance(item.get("caption"), str):
+            return item["kind"].strip().lower(), " ".join(item["caption"].split())
+        at = text.find("{", at + 1)
+    return None
+
+
+def described(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds in the order of KINDS; all where none is given. Raises ValueError for an unknown one."""
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ValueError(f"there is no kind of edit {unknown[0]!r}; there are {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if not kinds or kind in kinds)

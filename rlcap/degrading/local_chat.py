@@ -1,0 +1,80 @@
+"""A chat model of `transformers` on this machine, many captions a batch."""
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlcap.degrading.chain import Chain, Start
+from rlcap.degrading.conversation import Limits, Request, conversation
+
+NEW_TOKENS = 256
+
+
+class LocalChat:
+    """Chains by a causal language model with a chat template; a unit is `batch` captions, which step side by side.
+
+    What is drawn depends on the seed and on the unit, which are the same whatever the number of processes.
+    """
+
+    def __init__(
+        self, model: str, limits: Limits, *, seed: int = 0, batch: int = 16, temperature: float = 0.7, device: str = ""
+    ) -> None:
+        """model: a hub id or folder. device: the GPU where there is one. Raises ValueError without a chat template."""
+        self.limits, self.seed, self.batch, self.temperature = limits, seed, batch, temperature
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
+        if not self.tokenizer.chat_template:
+            raise ValueError(f"{model} has no chat template: it is no chat model, or its tokenizer lacks the template")
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        language_model: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+        self.model = language_model.to(self.device).eval()
+
+    def chains(self, units: Iterable[list[Start]]) -> Iterator[list[tuple[Start, Chain]]]:
+        """The chains of each unit, in order."""
+        for unit in units:
+            yield list(zip(unit, self._unit(unit), strict=True))
+
+    def _unit(self, unit: list[Start]) -> list[Chain]:
+        talks = [conversation(start, self.seed, self.limits) for start in unit]
+        chains: dict[int, Chain] = {}
+        asked = {place: next(talk) for place, talk in enumerate(talks) if self.limits.length > 1}
+        while asked:
+            answers = self._answers(list(asked.values()))
+            asked = {
+                place: request
+                for place, answer in zip(asked, answers, strict=True)
+                if (request := _sent(talks[place], answer, chains, place)) is not None
+            }
+        return [chains[place] for place in range(len(unit))]
+
+    @torch.inference_mode()
+    def _answers(self, requests: list[Request]) -> list[str]:
+        texts = [
+            self.tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
+            for request in requests
+        ]
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+        torch.manual_seed(requests[0].seed)
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        tokens = self.model.generate(
+            **inputs,
+            max_new_tokens=NEW_TOKENS,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **(drawn if self.temperature > 0 else {"do_sample": False}),
+        )
+        new = tokens[:, inputs["input_ids"].shape[1] :]
+        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
+
+
+def _sent(
+    talk: Generator[Request, str | None, Chain], answer: str, chains: dict[int, Chain], place: int
+) -> Request | None:
+    """The next request of a conversation; None where it is over, its chain then being in `chains`."""
+    try:
+        return talk.send(answer)
+    except StopIteration as end:
+        chains[place] = end.value
+        return None

@@ -1,0 +1,98 @@
+"""What is asked of a chat model, and which answers are taken."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rlcap.degrading.chain import Chain, Edit, Start
+from rlcap.degrading.conversation import Limits, Request, conversation, described, read_answer
+
+CAPTION = "a man in a red hat rides a horse"
+START = Start(3, "a", "a#0", CAPTION, ("a man on a horse", CAPTION))
+
+
+def talk(answers: list[str | None], **limits: Any) -> tuple[Chain, list[Request]]:
+    """The chain of a conversation with these answers, and what was asked."""
+    going = conversation(START, 0, Limits(**{"length": 3, "tries": 2, **limits}))
+    asked = [next(going)]
+    left = iter(answers)
+    while True:
+        try:
+            asked.append(going.send(next(left)))
+        except StopIteration as end:
+            assert next(left, "none left") == "none left"
+            return end.value, asked
+
+
+def answer(kind: str, caption: str) -> str:
+    return json.dumps({"kind": kind, "caption": caption})
+
+
+BLUE = answer("attribute", "a man in a blue hat rides a horse")
+COW = answer("object", "a man in a blue hat rides a cow")
+
+
+def test_a_chain() -> None:
+    chain, asked = talk([BLUE, COW])
+    assert chain.captions == (START.caption, "a man in a blue hat rides a horse", "a man in a blue hat rides a cow")
+    assert chain.edits == (Edit("attribute", "red", "blue", 11), Edit("object", "horse", "cow", 28))
+    assert chain.failures == {}
+    said = asked[1].messages[1]["content"]
+    assert said.endswith("Caption:\na man in a blue hat rides a horse")
+    assert '"red" to "blue"' in said
+    assert "a man on a horse" in said
+    assert len({request.seed for request in asked}) == 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (None, "no answer"),
+        (" ", "no answer"),
+        ("Sure! a man in a blue hat", "no JSON with kind and caption"),
+        ('{"kind": "object"}', "no JSON with kind and caption"),
+        (answer("colour", "a man in a green hat rides a horse"), "unknown kind"),
+        (answer("object", "A man in a blue hat rides a horse ."), "nothing changed"),
+        (answer("attribute", "a man in a red hat rides a horse"), "an earlier caption again"),
+        (answer("attribute", "a man in a green hat rides a horse"), "a changed detail changed again"),
+        (answer("object", "a man in a blue hat rides a big brown fat old horse today"), "much longer or shorter"),
+        (answer("object", "a girl in a blue hat walks a cow"), "more than one detail changed"),
+        (answer("object", "two cats"), "much longer or shorter"),
+    ],
+)
+def test_what_is_refused_is_asked_again_and_counted(refused: str | None, reason: str) -> None:
+    chain, asked = talk([BLUE, refused, COW], words=6)
+    assert chain.captions[1:] == ("a man in a blue hat rides a horse", "a man in a blue hat rides a cow")
+    assert chain.failures == {reason: 1}
+    assert asked[1].messages == asked[2].messages
+    assert asked[1].seed != asked[2].seed
+
+
+def test_a_chain_ends_where_nothing_comes() -> None:
+    chain, asked = talk([BLUE, "no", "no"])
+    assert len(chain.captions) == 2
+    assert chain.failures == {"no JSON with kind and caption": 2, "given up": 1}
+    assert len(asked) == 3
+
+
+def test_details_are_kept_where_earlier_words_move() -> None:
+    """ "blue" stands further on after the second edit, and is still not to be changed again."""
+    longer = answer("person", "an old lady in a blue hat rides a horse")
+    back = answer("attribute", "an old lady in a red hat rides a horse")
+    chain, _ = talk([BLUE, longer, back, "no"], length=4)
+    assert chain.failures["a changed detail changed again"] == 1
+    assert len(chain.captions) == 3
+
+
+def test_answers_in_other_words() -> None:
+    assert read_answer('```json\n{"kind": " Object", "caption": " a\\n b "}\n```') == ("object", "a b")
+    assert read_answer('{"x": 1} then {"kind": "scene", "caption": "c"}') == ("scene", "c")
+    assert read_answer("{ {") is None
+
+
+def test_kinds() -> None:
+    assert described(["scene", "object"]) == ("object", "scene")
+    assert len(described([])) == 8
+    with pytest.raises(ValueError, match="no kind of edit 'colour'; there are object"):
+        described(["colour"])
