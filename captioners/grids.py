@@ -48,3 +48,12 @@ class GridCaptioner(Captioner):
         else:
             features = self.features(visual)
         return self._connect(features, frame_mask)
+
+
+def require_grid(captioner: Captioner) -> GridCaptioner:
+    """The captioner as one whose features can be stored; ValueError where it is none."""
+    if not isinstance(captioner, GridCaptioner):
+        raise ValueError(
+            f"features of a {type(captioner).__name__} captioner cannot be stored: its pictures differ in size"
+        )
+    return captioner

@@ -41,7 +41,7 @@ from transformers import (
 
 from captioners import Chat
 from captioners.tokenizer import train_tokenizer
-from tiny.material import CAPTIONS, SIDE, VOCAB
+from tiny.material import CAPTIONS, SIDE, VOCAB, special_ids
 
 POSITIONS = 320
 TEXT = {
@@ -61,9 +61,7 @@ def template(opens: str, image: str, closes: str, begins: str) -> str:
     """A chat template; {role} stands for who speaks, Role for the same with a capital."""
     who = "{{ message['role'] }}"
     opens = opens.replace("{Role}", "{{ message['role'] | capitalize }}").replace("{role}", who)
-    return (
-        MESSAGES.replace("OPEN", opens).replace("IMAGE", image).replace("CLOSE", closes).replace("BEGIN", begins)
-    )
+    return MESSAGES.replace("OPEN", opens).replace("IMAGE", image).replace("CLOSE", closes).replace("BEGIN", begins)
 
 
 QWEN_TEMPLATE = template(
@@ -92,13 +90,21 @@ def captioner(model_class: Any, config: Any, processor: Any, seed: int, max_fram
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.2)
-    model.generation_config.eos_token_id = [processor.tokenizer.eos_token_id]
-    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
-    return Chat(model, processor, max_frames, prompt).eval()
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    chat = Chat(model, processor, max_frames, prompt).eval()
+    # `generate` is to stop where captions end, as it does with published checkpoints.
+    model.generation_config.eos_token_id = [chat.codec.special.eos]
+    model.generation_config.pad_token_id = chat.codec.special.pad
+    return chat
 
 
 def tiny_qwen2_vl(
-    *, max_frames: int | None = None, prompt: str | None = None, seed: int = 0, dropout: float = 0.0, newer: bool = False
+    *,
+    max_frames: int | None = None,
+    prompt: str | None = None,
+    seed: int = 0,
+    dropout: float = 0.0,
+    newer: bool = False,
 ) -> Chat:
     """Pictures of any size from 16 to 48 pixels a side, a token for 8 x 8 pixels; newer: Qwen2.5-VL, with windows."""
     marks = ("<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>", "<|im_start|>", "<|im_end|>")
@@ -111,9 +117,18 @@ def tiny_qwen2_vl(
         video_processor=Qwen2VLVideoProcessor(**patches, **pixels),
         chat_template=QWEN_TEMPLATE,
     )
-    ids = dict(zip(("vision_start", "image", "video", "vision_end"), map(tokenizer.convert_tokens_to_ids, marks)))
+    ids = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(mark)
+        for name, mark in zip(("vision_start", "image", "video", "vision_end"), marks, strict=False)
+    }
     rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
-    text = {**TEXT, "vocab_size": VOCAB, "rope_parameters": rope, "attention_dropout": dropout}
+    text = {
+        **TEXT,
+        **special_ids(tokenizer),
+        "vocab_size": VOCAB,
+        "rope_parameters": rope,
+        "attention_dropout": dropout,
+    }
     vision: dict[str, Any] = {"depth": 2, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2}
     if newer:
         vision |= {"hidden_size": 16, "intermediate_size": 32, "out_hidden_size": 32, "window_size": 16}
@@ -129,7 +144,7 @@ def tiny_qwen2_vl(
         text_config=text,
         vision_config=vision,
         tie_word_embeddings=True,
-        **{f"{name}_token_id": number for name, number in ids.items()},
+        **ids,
     )
     return captioner(model_class, config, processor, seed, max_frames, prompt)
 
