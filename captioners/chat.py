@@ -123,8 +123,12 @@ class Chat(Captioner):
         cls, directory: Path, dtype: torch.dtype, max_frames: int | None = None, prompt: str | None = None
     ) -> "Chat":
         """Loads a directory written by transformers or by save_pretrained; prompt None: what is stored there."""
-        model, missing = load_weights(AutoModelForImageTextToText, directory, dtype)
-        processor: Any = AutoProcessor.from_pretrained(directory)
+        model_class: Any = AutoModelForImageTextToText
+        model, missing = load_weights(model_class, directory, dtype)
+        try:
+            processor: Any = AutoProcessor.from_pretrained(directory)
+        except ImportError as error:  # SmolVLM's numbers in words
+            raise ValueError(f"{directory} needs a package that is not here: {error} (extra: rlcap[chat])") from error
         captioner = cls(model, processor, max_frames, stored_prompt(directory) if prompt is None else prompt)
         captioner.to(dtype).eval()
         refuse_random(directory, {f"model.{name}" for name in missing}, captioner.unused_parameters)

@@ -85,7 +85,7 @@ def answer_format(processor: Any, instruction: str, generation: GenerationConfig
     ids = partial(tokenizer, add_special_tokens=False)
     prompt = render(processor, instruction, 1)
     whole = render(processor, instruction, 1, ANSWER)
-    lead, _, ending = whole.removeprefix(prompt).partition(ANSWER)
+    lead, _, ending = whole.removeprefix(prompt).rpartition(ANSWER)
     ends = ids(ending.strip())["input_ids"][:1]
     own = generation.eos_token_id if generation.eos_token_id is not None else tokenizer.eos_token_id
     eos = ends[0] if ends and ends[0] in tokenizer.all_special_ids else own[0] if isinstance(own, list) else own

@@ -266,7 +266,7 @@ def test_the_preprocessor_goes_to_data_workers() -> None:
         assert there(shapes())[name].equal(tensor)
 
 
-def test_what_chat_models_cannot_work_with_is_named(tmp_path) -> None:
+def test_what_chat_models_cannot_work_with_is_named() -> None:
     captioner = tiny_qwen2_vl(max_frames=2)
     with pytest.raises(ValueError, match="clip 1 has 3 frames; this captioner was made for at most 2"):
         captioner.preprocess([pictures(1), pictures(3)])
@@ -284,3 +284,10 @@ def test_what_chat_models_cannot_work_with_is_named(tmp_path) -> None:
     captioner.processor.chat_template = None
     with pytest.raises(ValueError, match="has no chat template"):
         Chat(captioner.model, captioner.processor)
+
+
+def test_a_missing_package_of_the_processor_is_named(tmp_path, monkeypatch) -> None:
+    built("smolvlm").save_pretrained(tmp_path)
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(ValueError, match=r"Package `num2words` is required .* \(extra: rlcap\[chat\]\)"):
+        captioners.load(tmp_path)

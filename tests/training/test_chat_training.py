@@ -55,7 +55,9 @@ def test_xe_then_scst_then_captions(name: str, data: Path, tmp_path: Path) -> No
 
     final = tmp_path / "scst" / "final"
     output = tmp_path / "said.json"
-    main(["caption", str(tmp_path / "5.png"), "--captioner", str(final), "--output", str(output), "--quiet"])
+    main(
+        ["caption", "--images", str(tmp_path / "5.png"), "--captioner", str(final), "--output", str(output), "--quiet"]
+    )
     loaded = captioners.load(final)
     assert isinstance(loaded, Chat)
     assert loaded.prompt == "What is this?"
@@ -84,9 +86,8 @@ def test_a_frozen_tower_runs_once_a_step_and_moves_nothing(frozen: list[str], tm
     captioner = tiny_qwen2_vl()
     runs: list[int] = []
     captioner.model.model.visual.register_forward_pre_hook(lambda *_: runs.append(1))
-    trainer = scst_trainer(
-        captioner, picture_dataset(tmp_path, 3), tmp_path / "run", Noted(), freeze=frozen, max_steps=1
-    )
+    options = {"freeze": frozen, "max_steps": 1}
+    trainer = scst_trainer(captioner, picture_dataset(tmp_path, 3), tmp_path / "run", Noted(), **options)
     runs.clear()
     trainer.train()
     assert len(runs) == 1
@@ -105,15 +106,16 @@ def test_unused_parameters_are_said_and_the_others_train(tmp_path: Path) -> None
     assert recorder.gradients[0].keys() == named - set(unused)
 
 
-def test_clips_train_and_features_are_refused(data: Path, tmp_path: Path) -> None:
+def test_clips_train_and_features_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captioner = tiny_idefics3()
     rows = picture_dataset(tmp_path, 4)
-    clips = rows.remove_columns("image").add_column(
-        "frames", [rows["image"][:2], rows["image"][:3], *[rows["image"][3:]] * 2]
-    )
+    files = rows["image"]
+    frames = [files[:2], files[:3], files[3:], files[3:]]
+    clips = rows.remove_columns("image").add_column("frames", frames)
     recorder = Recorder()
     xe_trainer(captioner, clips, tmp_path / "run", recorder, max_steps=1).train()
     assert all(gradient.isfinite().all() for gradient in recorder.gradients[0].values())
     captioner.save_pretrained(tmp_path / "captioner")
     with pytest.raises(SystemExit):
         command("features", captioner=tmp_path / "captioner", data=data, output=tmp_path / "features")
+    assert "features of a Chat captioner cannot be stored: its pictures differ in size" in capsys.readouterr().err
