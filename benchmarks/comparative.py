@@ -46,8 +46,8 @@ UNSEEN = ("regression, MSE", "hinge, N = 20")
 MEASURES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
-    "kendall_tau_b": "τ-b",
-    "kendall_tau_c": "τ-c",
+    "kendall_b": "τ-b",
+    "kendall_c": "τ-c",
     "pair_accuracy": "pairs %",
     "same_image_pair_accuracy": "same picture %",
 }
@@ -72,7 +72,7 @@ def settings(arguments: argparse.Namespace) -> ComparativeArguments:
         patience=5,
         decay_steps=None,
         rounds=5,
-        device=arguments.device,
+        use_cpu=not arguments.gpu,
     )
 
 
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--picture-features", help="folder of `rlcap features` of the picture encoder")
     parser.add_argument("--output", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--gpu", action="store_true", help="on a GPU; default: on the CPU")
     parser.add_argument("--only-show", action="store_true", help="the tables and the curve of what is there")
     arguments = parser.parse_args()
     folder = Path(arguments.output)

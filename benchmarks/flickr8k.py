@@ -13,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,13 +54,18 @@ CURVES = {"eval/cider": "validation CIDEr, beam 3", "reward": "reward of samples
 
 
 class Campaign:
-    """The folder of the campaign, and what has to be run in it."""
+    """The folder of the campaign, and what has to be run in it.
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.data, self.vision, self.output = arguments.data, arguments.vision, Path(arguments.output)
-        self.variants, self.options = arguments.variants, arguments.scst
-        threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    variants: name -> options of `rlcap scst` beside those of the recipe. jobs: processes at a time.
+    """
+
+    def __init__(self, data: str, vision: str, output: str, variants: Mapping[str, Sequence[str]], jobs: int) -> None:
+        self.data, self.vision, self.output = data, vision, Path(output)
+        self.variants = variants
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        here = str(Path(__file__).resolve().parent)  # rewards that stand beside this file
+        paths = os.pathsep.join(path for path in (here, os.environ.get("PYTHONPATH")) if path)
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
 
     def folder(self, name: str, seed: int) -> Path:
         """Where a run is."""
@@ -67,26 +73,35 @@ class Campaign:
 
     def features(self) -> None:
         """The grid features of all pictures, once."""
-        self._rlcap("features", "--vision", self.vision, "--data", self.data, "--output", self._features)
+        self.rlcap("features", "--vision", self.vision, "--data", self.data, "--output", self.features_folder)
 
     def train(self, name: str, seed: int) -> None:
         """Trains a run to its end, captions the test split and scores the captions."""
         folder = self.folder(name, seed)
-        common = ["--data", self.data, "--features", self._features, "--output_dir", str(folder), "--seed", str(seed)]
+        common = [
+            "--data",
+            self.data,
+            "--features",
+            self.features_folder,
+            "--output_dir",
+            str(folder),
+            "--seed",
+            str(seed),
+        ]
         if not (folder / "final").exists():
             if name == "xe":
-                self._rlcap("xe", "--config", "xe/flickr8k", "--vision", self.vision, *common)
+                self.rlcap("xe", "--config", "xe/flickr8k", "--vision", self.vision, *common)
             else:
                 start = ["--captioner", str(self.folder("xe", seed) / "best")]
                 recipe = ["--config", "scst/flickr8k_cider"]
-                self._rlcap("scst", *recipe, *start, *common, *VARIANTS[name], *self.options)
+                self.rlcap("scst", *recipe, *start, *common, *self.variants[name])
         captions, scores = folder / "test.json", folder / "scores.json"
-        split = ["--data", self.data, "--split", "test", "--features", self._features]
+        split = ["--data", self.data, "--split", "test", "--features", self.features_folder]
         if not captions.exists():
-            self._rlcap("caption", "--captioner", str(folder / "best"), *split, "--output", str(captions), "--quiet")
+            self.rlcap("caption", "--captioner", str(folder / "best"), *split, "--output", str(captions), "--quiet")
         if not scores.exists():
             pair = ["--predictions", str(captions), "--references", self.data, "--split", "test"]
-            self._rlcap("evaluate", *pair, "--output", str(scores))
+            self.rlcap("evaluate", *pair, "--output", str(scores))
 
     def scores(self, name: str, seeds: list[int]) -> dict[str, list[float]]:
         """Metric -> its values over the seeds that are done."""
@@ -101,10 +116,12 @@ class Campaign:
         return [(line["step"], line[key]) for line in lines if key in line]
 
     @property
-    def _features(self) -> str:
+    def features_folder(self) -> str:
+        """The grid features of the frozen vision model."""
         return str(self.output / "features")
 
-    def _rlcap(self, *command: str) -> None:
+    def rlcap(self, *command: str) -> None:
+        """Runs a command, whose output goes into `log.txt`. Raises RuntimeError where it fails."""
         print("rlcap", *command, flush=True)
         self.output.mkdir(parents=True, exist_ok=True)
         with (self.output / "log.txt").open("a") as log:
@@ -173,7 +190,8 @@ def main() -> None:
     parser.add_argument("--only-show", action="store_true", help="the table and the curves of what is there")
     parser.add_argument("--scst", nargs=argparse.REMAINDER, default=[], help="further options of `rlcap scst`")
     arguments = parser.parse_args()
-    campaign = Campaign(arguments)
+    variants = {name: [*VARIANTS[name], *arguments.scst] for name in arguments.variants}
+    campaign = Campaign(arguments.data, arguments.vision, arguments.output, variants, arguments.jobs)
     if not arguments.only_show:
         run(campaign, arguments.seeds, arguments.jobs)
     print(table(campaign, arguments.seeds))

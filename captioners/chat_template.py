@@ -48,7 +48,7 @@ class ChatPreprocessor:
         what captions begin with. The others are the processor's own. A clip is several pictures, in order. Raises
         ValueError as `as_frames` does, and on a clip of more than max_frames.
         """
-        clips = as_frames(visuals)
+        clips = [[frame.convert("RGB") for frame in clip] for clip in as_frames(visuals)]
         for b, clip in enumerate(clips):
             if self.max_frames is not None and len(clip) > self.max_frames:
                 raise ValueError(

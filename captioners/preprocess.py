@@ -1,6 +1,6 @@
 """Pictures and clips to pixel tensors, without a model: picklable, so that it can run in data workers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,32 +18,39 @@ class Preprocessor:
     processor: BaseImageProcessor
 
     def __call__(self, visuals: Sequence[Visual]) -> dict[str, Tensor]:
-        """B pictures as "pixel_values" [B, 3, H, W], or B clips as [B, F, 3, H, W], with "frame_mask" [B, F] if ragged.
+        """What `as_pixel_values` gives. Pictures of any PIL mode are converted to RGB."""
+        return as_pixel_values(visuals, self._pixels)
 
-        Pictures of any PIL mode are converted to RGB. Raises ValueError on an empty batch, a clip without frames,
-        pictures and clips in one batch, and anything that is not a PIL picture.
-        """
-        clips = as_frames(visuals)
-        pictures = [isinstance(visual, Image.Image) for visual in visuals]
-        if any(pictures) and not all(pictures):
-            raise ValueError("pictures and clips are mixed in one batch; hand in either pictures or lists of frames")
-        frames = self._pixels([frame for clip in clips for frame in clip])
-        if all(pictures):
-            return {"pixel_values": frames}
-        lengths = torch.tensor([len(clip) for clip in clips])
-        frame_mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        if bool(frame_mask.all()):
-            return {"pixel_values": frames.view(*frame_mask.shape, *frames.shape[1:])}
-        padded = frames.new_zeros(*frame_mask.shape, *frames.shape[1:])
-        padded[frame_mask] = frames
-        return {"pixel_values": padded, "frame_mask": frame_mask}
+    def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
+        rgb = [picture.convert("RGB") for picture in pictures]
+        return self.processor(images=rgb, return_tensors="pt")["pixel_values"]
 
-    def _pixels(self, pictures: list[Image.Image]) -> Tensor:
-        return self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+
+def as_pixel_values(
+    visuals: Sequence[Visual], preprocess: Callable[[Sequence[Image.Image]], Tensor]
+) -> dict[str, Tensor]:
+    """B pictures as "pixel_values" [B, 3, H, W], or B clips as [B, F, 3, H, W], with "frame_mask" [B, F] if ragged.
+
+    preprocess: M pictures to [M, 3, H, W]. Raises ValueError as `as_frames` does, and on pictures and clips in one batch.
+    """
+    clips = as_frames(visuals)
+    pictures = [isinstance(visual, Image.Image) for visual in visuals]
+    if any(pictures) and not all(pictures):
+        raise ValueError("pictures and clips are mixed in one batch; hand in either pictures or lists of frames")
+    frames = preprocess([frame for clip in clips for frame in clip])
+    if all(pictures):
+        return {"pixel_values": frames}
+    lengths = torch.tensor([len(clip) for clip in clips])
+    frame_mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    if bool(frame_mask.all()):
+        return {"pixel_values": frames.view(*frame_mask.shape, *frames.shape[1:])}
+    padded = frames.new_zeros(*frame_mask.shape, *frames.shape[1:])
+    padded[frame_mask] = frames
+    return {"pixel_values": padded, "frame_mask": frame_mask}
 
 
 def as_frames(visuals: Sequence[Visual]) -> list[list[Image.Image]]:
-    """B pictures or clips as B lists of RGB pictures, one picture being a clip of one frame.
+    """B pictures or clips as B lists of pictures, one picture being a clip of one frame.
 
     Raises ValueError on an empty batch, a clip without frames, and anything that is not a PIL picture.
     """
@@ -54,15 +61,12 @@ def as_frames(visuals: Sequence[Visual]) -> list[list[Image.Image]]:
 
 def _frames(b: int, visual: Visual) -> list[Image.Image]:
     if isinstance(visual, Image.Image):
-        return [visual.convert("RGB")]
+        return [visual]
     if not isinstance(visual, Sequence) or isinstance(visual, str):
         raise ValueError(f"visual {b} is a {type(visual).__name__}; expected a PIL picture or a list of frames")
     if not visual:
         raise ValueError(f"clip {b} has no frames")
-    return [_rgb(picture) for picture in visual]
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"expected PIL pictures, got a {type(picture).__name__}")
-    return picture.convert("RGB")
+    for picture in visual:
+        if not isinstance(picture, Image.Image):
+            raise ValueError(f"expected PIL pictures, got a {type(picture).__name__}")
+    return list(visual)

@@ -13,9 +13,13 @@ import yaml
 from transformers import TrainingArguments
 
 from rlcap import cli
+from rlcap.commands.reward import REWARDS
 from rlcap.evaluation.metrics import FAMILIES
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, default_settings
 from rlcap.training.comparative_arguments import ComparativeArguments
+from rlcap.training.grammar import GrammarArguments
+from rlcap.training.multi_tap import MultiTapArguments
+from rlcap.training.reward_trainer import RewardArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
@@ -25,9 +29,12 @@ TITLES = {
     CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
+    RewardArguments: "Learned rewards: `rlcap reward multi-tap` and `rlcap reward grammar`",
+    MultiTapArguments: "MULTI-TAP: `rlcap reward multi-tap`",
+    GrammarArguments: "Grammar: `rlcap reward grammar`",
     ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",
 }
-REQUIRED = {"data", "output_dir"}  # their default is refused
+REQUIRED = {"data", "output_dir", "model", "encoder"}  # their default is refused
 WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
 SUBCOMMANDS = {"data": ("check",)}
 _LINE = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
@@ -100,7 +107,15 @@ def commands() -> str:
             parts.append(f"`rlcap {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md).")
         else:
             parts.append(_code(help_of(name, *SUBCOMMANDS.get(name, ()))))
+        if name == "reward":
+            parts += [_of_reward(own, what) for own, what in REWARDS.items()]
     return "\n\n".join(parts)
+
+
+def _of_reward(name: str, what: str) -> str:
+    """A reward's own command, whose help is its keys and all of transformers'."""
+    use = f"`rlcap reward {name} --config RECIPE --KEY VALUE …`, with [recipe keys](keys.md)."
+    return f"### rlcap reward {name}\n\n{what[0].upper()}{what[1:]}.\n\n{use}"
 
 
 def help_of(*command: str) -> str:

@@ -1,14 +1,14 @@
 """Unit vectors of pictures and captions for scoring: each distinct one encoded once, those that come back kept."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from rewards.dual_encoder import DualEncoder
+from rewards.kept import Kept
 from rewards.pictures import Frames
 
 Encoded = TypeVar("Encoded")
@@ -41,15 +41,13 @@ class Features:
         self.frames_encoded = 0
         self.captions_encoded = 0
         self._batch_size = batch_size
-        self._kept = _Kept(capacity)
+        self._kept = Kept(capacity)
 
-    def pictures(self, visuals: Iterable[tuple[Hashable, Frames]]) -> dict[Hashable, Tensor]:
-        """Name -> vectors of its frames [F, D]; kept by name."""
-        distinct: dict[Hashable, Frames] = {}
-        for name, frames in visuals:
-            distinct.setdefault(name, frames)
-        found, missing = self._kept.look_up("picture", distinct)
-        all_frames = [frame for name in missing for frame in distinct[name]]
+    def pictures(self, visuals: Mapping[Hashable, Frames]) -> dict[Hashable, Tensor]:
+        """Name -> vectors of its frames [F, D]; kept by name, and the frames of those that are kept not looked at."""
+        found, missing = self._kept.look_up("picture", visuals)
+        opened = {name: visuals[name] for name in missing}
+        all_frames = [frame for frames in opened.values() for frame in frames]
         self.frames_encoded += len(all_frames)
         encoded: list[Tensor] = []
         for start in range(0, len(all_frames), self._batch_size):
@@ -57,10 +55,14 @@ class Features:
             with self._frozen():
                 encoded.extend(self.encoder.encode_images(pixels.to(self.encoder.device)).cpu())
         vectors = iter(encoded)
-        for name in missing:
-            found[name] = torch.stack([next(vectors) for _ in distinct[name]])
-            self._kept.put(("picture", name), found[name], len(distinct[name]))
+        for name, frames in opened.items():
+            found[name] = torch.stack([next(vectors) for _ in frames])
+            self._kept.put("picture", name, found[name], len(frames))
         return found
+
+    def remember(self, image_id: Hashable, vectors: Tensor) -> None:
+        """Keeps unit vectors [F, D] of a picture's frames that were had elsewhere, as if they were encoded here."""
+        self._kept.put("picture", ("id", image_id), vectors, len(vectors))
 
     def captions(self, captions: Iterable[str], *, keep: bool = False) -> dict[str, Tensor]:
         """Caption -> vector [D]; kept where `keep`, for those that come back: references."""
@@ -106,7 +108,7 @@ class Features:
                 found[missing[position]] = own
                 if keep:
                     size = int(lengths[position]) if kind == "tokens" else 1
-                    self._kept.put((kind, missing[position]), own, size)
+                    self._kept.put(kind, missing[position], own, size)
         return found
 
     @contextmanager
@@ -114,33 +116,3 @@ class Features:
         dtype = None if self.autocast is None else getattr(torch, self.autocast)
         with torch.inference_mode(), torch.autocast(self.encoder.device.type, dtype=dtype, enabled=dtype is not None):
             yield
-
-
-class _Kept:
-    """What was used last, up to `capacity` vectors in all."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._size = 0
-        self._entries: OrderedDict[tuple[str, Hashable], tuple[Any, int]] = OrderedDict()
-
-    def look_up(self, kind: str, names: Iterable[Any]) -> tuple[dict[Any, Any], list[Any]]:
-        """What is kept of the distinct names, by name, and the names that are not."""
-        found: dict[Any, Any] = {}
-        missing: list[Any] = []
-        for name in dict.fromkeys(names):
-            entry = self._entries.get((kind, name))
-            if entry is None:
-                missing.append(name)
-                continue
-            self._entries.move_to_end((kind, name))
-            found[name] = entry[0]
-        return found, missing
-
-    def put(self, key: tuple[str, Hashable], value: Any, size: int) -> None:
-        """Keep `value`, which is `size` vectors; the ones used longest ago make room."""
-        self._entries[key] = value, size
-        self._size += size
-        while self._size > self._capacity:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self._size -= freed

@@ -1,17 +1,19 @@
 """How captions are scored on a dual encoder: of pictures as CLIP-S and PAC-S are, of clips as EMScore is."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rewards.clip_features import Features
 from rewards.clip_scores import MEANS, picture_score, reference_score, with_references
 from rewards.completions import score_distinct
 from rewards.emscore import GRANULARITIES, CaptionVectors, TokenWeights, references_score, video_score
-from rewards.pictures import Frames
 
-Pictures = Sequence[tuple[Hashable, Frames]]
+# The vectors [F, D] of pictures or clips by name, and what each caption is of.
+Vectors = Mapping[Hashable, Tensor]
+Names = Sequence[Hashable]
 # One tuple of references a caption, empty for scores without references.
 References = Sequence[tuple[str, ...]]
 Item = tuple[Hashable, str, tuple[str, ...]]
@@ -38,10 +40,9 @@ class PictureProtocol:
             self.prefix += " "
 
     def __call__(
-        self, features: Features, captions: Sequence[str], pictures: Pictures, references: References
+        self, features: Features, captions: Sequence[str], seen: Vectors, names: Names, references: References
     ) -> list[float]:
         """One score a caption; a picture is its first frame."""
-        seen = features.pictures(pictures)
         vectors = features.captions(self.prefix + caption for caption in captions)
         known = features.captions(_distinct(references, self.prefix), keep=True)
 
@@ -55,7 +56,7 @@ class PictureProtocol:
             by_reference = reference_score(cosines, w=self.reference_w, clamp=self.clamp_references)
             return with_references(by_picture, by_reference, mean=self.mean).item()
 
-        return _scored(captions, pictures, references, score)
+        return score_distinct(list(zip(names, captions, references, strict=True)), score)
 
 
 class VideoProtocol:
@@ -75,10 +76,9 @@ class VideoProtocol:
         self._token_weights: TokenWeights | None = None
 
     def __call__(
-        self, features: Features, captions: Sequence[str], pictures: Pictures, references: References
+        self, features: Features, captions: Sequence[str], seen: Vectors, names: Names, references: References
     ) -> list[float]:
         """One score a caption."""
-        seen = features.pictures(pictures)
         vectors = self._vectors(features, captions, keep=False)
         known = self._vectors(features, _distinct(references), keep=True)
 
@@ -90,7 +90,7 @@ class VideoProtocol:
             by_references = references_score([known[text] for text in own], vectors[caption], self.granularity)
             return ((by_video + by_references) / 2).item()
 
-        return _scored(captions, pictures, references, score)
+        return score_distinct(list(zip(names, captions, references, strict=True)), score)
 
     def _vectors(self, features: Features, captions: Iterable[str], keep: bool) -> dict[str, CaptionVectors]:
         if self.granularity == "coarse":
@@ -103,7 +103,7 @@ class VideoProtocol:
             for text, own in features.tokens(captions, keep=keep).items()
         }
 
-    def _weights(self, features: Features, ids: torch.Tensor) -> torch.Tensor:
+    def _weights(self, features: Features, ids: Tensor) -> Tensor:
         if not self.idf:
             return torch.ones(len(ids))
         if self._token_weights is None:
@@ -119,10 +119,3 @@ class VideoProtocol:
 
 def _distinct(references: References, prefix: str = "") -> list[str]:
     return [prefix + text for text in dict.fromkeys(text for own in references for text in own)]
-
-
-def _scored(
-    captions: Sequence[str], pictures: Pictures, references: References, score: Callable[[Item], float]
-) -> list[float]:
-    names = [name for name, _ in pictures]
-    return score_distinct(list(zip(names, captions, references, strict=True)), score)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from rewards.clip_features import Features
-from rewards.clip_protocols import PictureProtocol, Pictures, VideoProtocol
+from rewards.clip_protocols import Names, PictureProtocol, Vectors, VideoProtocol
 from rewards.completions import texts
 from rewards.dual_encoder import DualEncoder
 from rewards.dual_encoder_loading import is_open_clip_name, load_dual_encoder
-from rewards.pictures import checked_pictures
+from rewards.pictures import Pictures
 from rewards.references import checked_references
 
 
@@ -41,6 +41,7 @@ class ClipS:
     __name__ = "clip-s"
     needs = frozenset({"images"})
     uses_corpus = True
+    lazy_images = True
     published_w = 2.5
     default_backbone = "ViT-B-32:openai"
 
@@ -96,13 +97,14 @@ class ClipS:
         Raises ValueError naming the row of what is no picture, or has several where `video` is False.
         """
         captions = texts(completions, self.__name__)
-        pictures = checked_pictures(images, image, image_id, len(captions), self.__name__)
+        pictures = Pictures(images, image, image_id, len(captions), self.__name__)
         own: list[tuple[str, ...]] = [()] * len(captions)
         if "references" in self.needs:
             of_picture = checked_references(references, image_id, len(captions), self.__name__)
             own = [tuple(of_one) for _, of_one in of_picture]
-        score = self.clips if self._are_clips(pictures) else self.pictures
-        return score(self.features, captions, pictures, own)
+        seen = self.features.pictures(pictures)
+        score = self.clips if self._are_clips(seen, pictures.names) else self.pictures
+        return score(self.features, captions, seen, pictures.names, own)
 
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""
@@ -128,11 +130,11 @@ class ClipS:
             raise ValueError(f"{self.__name__}: checkpoint is {checkpoint}, but the backbone is loaded already")
         return backbone
 
-    def _are_clips(self, pictures: Pictures) -> bool:
-        several = next((row for row, (_, frames) in enumerate(pictures) if len(frames) > 1), None)
+    def _are_clips(self, seen: Vectors, names: Names) -> bool:
+        several = next((row for row, name in enumerate(names) if len(seen[name]) > 1), None)
         if several is not None and self.video is False:
             raise ValueError(
-                f"{self.__name__}: row {several} has {len(pictures[several][1])} pictures, and video is False; give "
+                f"{self.__name__}: row {several} has {len(seen[names[several]])} pictures, and video is False; give "
                 "one picture a caption, or leave video out, to score clips by EMScore"
             )
         return several is not None if self.video is None else self.video

@@ -1,8 +1,8 @@
 """A dual encoder: pictures and captions as unit vectors of one space. Scores read it, training moves it."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from rewards.fingerprint import fingerprint
+
 # PIL pictures to pixels [N, 3, H, W]; captions to {"input_ids", "attention_mask"}, each [M, L].
 Preprocess = Callable[[Sequence[Image.Image]], Tensor]
 Tokenize = Callable[[Sequence[str]], dict[str, Tensor]]
+
+# "unused": what no score depends on, such as the bias of SigLIP's own loss.
+PARTS = ("vision", "text", "projections", "temperature", "unused")
 
 
 class DualEncoder(nn.Module, ABC):
@@ -25,6 +30,7 @@ class DualEncoder(nn.Module, ABC):
         be cut off without a difference.
     context_length: the most tokens of a caption, start and end among them.
     source: where the weights come from, as `describe` says it.
+    new: names of parameters that no checkpoint brought, of an encoder that was just put together; else empty.
 
     Gradients flow through all `encode_*`; `forward` encodes both sides, for DDP and its like.
     """
@@ -37,6 +43,7 @@ class DualEncoder(nn.Module, ABC):
         self.tokenize = tokenize
         self.context_length = context_length
         self.source = dict(source)
+        self.new: frozenset[str] = frozenset()
 
     @property
     @abstractmethod
@@ -44,12 +51,40 @@ class DualEncoder(nn.Module, ABC):
         """The logarithm of the inverse temperature, a learned scalar."""
 
     @abstractmethod
-    def project_images(self, pixels: Tensor) -> Tensor:
-        """Pixels [N, 3, H, W] to [N, D], of any length."""
+    def pool_images(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] to what the picture tower makes of them before its projection, [N, P]."""
 
     @abstractmethod
+    def project_pooled_images(self, pooled: Tensor) -> Tensor:
+        """[N, P] of `pool_images` to [N, D], of any length; the same tensor where the tower has no projection."""
+
+    @abstractmethod
+    def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens [M, L] to what the text tower makes of them before its projection, [M, Q]."""
+
+    @abstractmethod
+    def project_pooled_texts(self, pooled: Tensor) -> Tensor:
+        """[M, Q] of `pool_texts` to [M, D], of any length."""
+
+    @abstractmethod
+    def part_of(self, parameter: str) -> str:
+        """One of `PARTS`, by the name of a parameter in `named_parameters`."""
+
+    @abstractmethod
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes a directory that `load_dual_encoder` takes, and that plain transformers, or open_clip, reads."""
+
+    @abstractmethod
+    def checkpoint_activations(self) -> None:
+        """Lets both towers compute the activations of their layers again in the backward pass, in train mode."""
+
+    def project_images(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W] to [N, D], of any length."""
+        return self.project_pooled_images(self.pool_images(pixels))
+
     def project_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Tokens [M, L] to [M, D], of any length."""
+        return self.project_pooled_texts(self.pool_texts(input_ids, attention_mask))
 
     @abstractmethod
     def project_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -81,13 +116,4 @@ class DualEncoder(nn.Module, ABC):
 
     def describe(self) -> dict[str, Any]:
         """What determines the vectors: where the weights come from, a hash of them, the context length."""
-        return {**self.source, "context_length": self.context_length, "weights": weights_hash(self)}
-
-
-def weights_hash(module: nn.Module) -> str:
-    """A hash of all weights and buffers with their names, types and shapes: "sha256:…"."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"sha256:{digest.hexdigest()}"
+        return {**self.source, "context_length": self.context_length, "weights": fingerprint(self)}

@@ -1,8 +1,11 @@
 """One way to a dual encoder: by the name or path of its backbone."""
 
+import json
 from pathlib import Path
 
 from rewards.dual_encoder import DualEncoder
+
+TRAINING_FILE = "training.json"  # how an encoder of `rlcap reward pac` was trained
 
 
 def load_dual_encoder(backbone: str | Path, *, checkpoint: str | Path | None = None) -> DualEncoder:
@@ -13,8 +16,17 @@ def load_dual_encoder(backbone: str | Path, *, checkpoint: str | Path | None = N
         tag of its weights, such as "ViT-B-32:openai"; with a checkpoint the name alone will do.
     checkpoint: a file in OpenAI's layout that replaces all weights, such as the published PAC-S and PAC-S++; for
         backbones of open_clip.
+    A directory that `rlcap reward pac` wrote says in `describe` how it was trained (`training`).
     Raises ValueError where nothing is found, weights are missing, or weights do not match, naming their keys.
     """
+    encoder = _load(backbone, checkpoint)
+    record = Path(backbone) / TRAINING_FILE
+    if record.is_file():
+        encoder.source["training"] = json.loads(record.read_text(encoding="utf-8"))
+    return encoder
+
+
+def _load(backbone: str | Path, checkpoint: str | Path | None) -> DualEncoder:
     path, name = Path(backbone), str(backbone)
     if is_open_clip_name(backbone):
         from rewards.open_clip_encoder import load_open_clip

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 
-def fingerprint(module: nn.Module) -> str:
-    """A hash of all weights and buffers by name, with their types and shapes: "sha256:…"."""
-    digest = hashlib.sha256()
+def fingerprint(module: nn.Module, how: str = "") -> str:
+    """A hash of all weights and buffers by name, with their types and shapes, and of how they are used: "sha256:…"."""
+    digest = hashlib.sha256(how.encode())
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from rewards import ptb
+from rewards.whole import load_head, load_whole, save_head
 
 SETTINGS_FILE = "grammar.json"
 HEAD_FILE = "grammar_head.safetensors"
@@ -69,17 +69,10 @@ class GrammarModel(nn.Module):
         """
         try:
             config = AutoConfig.from_pretrained(path).get_text_config()
-            loaded: Any = AutoModel.from_pretrained(path, config=config, dtype=torch.float32, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(f"grammar: {path} could not be loaded as a text encoder: {error}") from error
-        encoder, info = loaded
-        missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)  # the pooler is not read
-        if missing:
-            raise ValueError(
-                f"grammar: {path} lacks {len(missing)} of the encoder's weights, which would stay random: "
-                f"{', '.join(missing[:5])}"
-            )
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} could not be loaded as a text encoder: {error}") from error
+        encoder = load_whole(AutoModel, path, "a text encoder", unread=lambda name: "pooler" in name, config=config)
         return cls(encoder, tokenizer, settings or GrammarSettings(str(path)))
 
     @classmethod
@@ -99,20 +92,14 @@ class GrammarModel(nn.Module):
                 f"grammar: {path} was trained on words of {settings.words}, and this is {ptb.VERSION}: train it again"
             )
         model = cls.create(directory / ENCODER, settings)
-        stored = load_file(head_file)
-        own = {name: tuple(tensor.shape) for name, tensor in model.head.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
-        if found != own:
-            raise ValueError(f"grammar: {head_file} holds {found}, and the head of this encoder is {own}")
-        model.head.load_state_dict(stored)
+        load_head(model.head, head_file)
         return model.eval()
 
     def save(self, directory: Path) -> None:
         """Writes everything that `load` reads."""
         self.encoder.save_pretrained(directory / ENCODER)
         self.tokenizer.save_pretrained(directory / ENCODER)
-        head = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        save_file(head, directory / HEAD_FILE)
+        save_head(self.head, directory / HEAD_FILE)
         text = json.dumps(asdict(self.settings), indent=1, ensure_ascii=False)
         (directory / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 

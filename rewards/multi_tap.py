@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from rewards.completions import column, texts
+from rewards.completions import texts
 from rewards.fingerprint import fingerprint
 from rewards.multi_tap_model import RatingModel
 from rewards.multi_tap_objectives import Objectives
+from rewards.pictures import Pictures
 
 OVERALL = "overall"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -61,36 +62,33 @@ class MultiTap:
         completions: Sequence[Any],
         *,
         images: Sequence[Any] | None = None,
+        image: Sequence[Any] | None = None,
         image_id: Sequence[Any] | None = None,
         **columns: Any,
     ) -> list[float]:
-        """One value a caption; each distinct pair of picture and caption is rated once."""
-        return self.scores(completions, images=images, image_id=image_id)[self.objective]
+        """One value a caption of `images`, or of TRL's column `image`; each distinct pair is rated once."""
+        return self.scores(completions, images=images, image=image, image_id=image_id)[self.objective]
 
     def scores(
-        self, completions: Sequence[Any], *, images: Sequence[Any] | None = None, image_id: Sequence[Any] | None = None
+        self,
+        completions: Sequence[Any],
+        *,
+        images: Sequence[Any] | None = None,
+        image: Sequence[Any] | None = None,
+        image_id: Sequence[Any] | None = None,
     ) -> dict[str, list[float]]:
         """The overall rating and every objective, by name, from one pass of the model."""
         captions = texts(completions, self.__name__)
-        seen = column(images, "images", len(captions), self.__name__)
-        # Without ids, the K captions of a picture share one object.
-        ids = [id(own) for own in seen] if image_id is None else column(image_id, "image_id", len(seen), self.__name__)
-        keys: list[tuple[Hashable, str]] = list(zip(ids, captions, strict=True))
-        first = {key: i for i, key in reversed(list(enumerate(keys)))}
-        distinct = sorted(first.values())
-        # Alike lengths together: less padding.
-        order = sorted(distinct, key=lambda i: len(captions[i]))
-        values: dict[str, dict[tuple[Hashable, str], float]] = {}
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            rated = self._rate([frames_of(seen[i], i) for i in batch], [captions[i] for i in batch])
+        pictures = Pictures(images, image, image_id, len(captions), self.__name__)
+        keys = list(zip(pictures.names, captions, strict=True))
+        distinct = sorted(dict.fromkeys(keys), key=lambda key: len(key[1]))  # alike lengths together: less padding
+        values: dict[str, dict[tuple[Hashable, str], float]] = {name: {} for name in self.names}
+        for start in range(0, len(distinct), self.batch_size):
+            batch = distinct[start : start + self.batch_size]
+            rated = self._rate([list(pictures[name]) for name, _ in batch], [caption for _, caption in batch])
             for name, own in rated.items():
-                values.setdefault(name, {}).update(zip((keys[i] for i in batch), own, strict=True))
-        return (
-            {name: [own[key] for key in keys] for name, own in values.items()}
-            if keys
-            else {name: [] for name in self.names}
-        )
+                values[name].update(zip(batch, own, strict=True))
+        return {name: [own[key] for key in keys] for name, own in values.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,11 +128,3 @@ class MultiTap:
 def as_dtype(inputs: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The inputs with floating-point ones, the pixels, in the type of the model's weights."""
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
-
-
-def frames_of(seen: Any, position: int) -> list[Image.Image]:
-    """A picture as a list of one, a clip as its frames; ValueError naming the position of what is neither."""
-    frames = [seen] if isinstance(seen, Image.Image) else list(seen) if isinstance(seen, Sequence) else []
-    if not frames or not all(isinstance(frame, Image.Image) for frame in frames):
-        raise ValueError(f"multi-tap: images[{position}] is {seen!r:.60}; give a PIL image, or a clip's list of them")
-    return frames

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from rewards.multi_tap_prompt import PROMPT, RatingPrompt
+from rewards.whole import load_head, load_whole, save_head
 
 SETTINGS_FILE = "multi_tap.json"
 HEAD_FILE = "rating_head.safetensors"
@@ -83,7 +83,7 @@ class RatingModel(nn.Module):
     ) -> "RatingModel":
         """A base model with a new head. Raises ValueError where weights are missing or have another shape."""
         settings = settings or RatingSettings(base_model=str(path))
-        lvlm = load_lvlm(path, dtype)
+        lvlm = load_whole(AutoModelForImageTextToText, path, "an image-text-to-text model", dtype=dtype)
         return cls(lvlm, settings, RatingPrompt.from_pretrained(path, settings.prompt, context_of(lvlm)))
 
     @classmethod
@@ -99,20 +99,14 @@ class RatingModel(nn.Module):
         except (TypeError, ValueError) as error:
             raise ValueError(f"multi-tap: {settings_file} cannot be read: {error}") from error
         model = cls.create(directory, settings=settings, dtype=dtype)
-        stored, own = load_file(head_file), model.head.state_dict()
-        if {name: t.shape for name, t in stored.items()} != {name: t.shape for name, t in own.items()}:
-            raise ValueError(
-                f"multi-tap: {head_file} holds {_shapes(stored)}, and the head of this model has {_shapes(own)}"
-            )
-        model.head.load_state_dict(stored)
+        load_head(model.head, head_file)
         return model.eval()
 
     def save(self, directory: Path) -> None:
         """Writes everything that `load` reads, except for stage 2."""
         self.lvlm.save_pretrained(directory, state_dict=merged_state(self.lvlm))
         self.prompt.processor.save_pretrained(directory)
-        head = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        save_file(head, directory / HEAD_FILE)
+        save_head(self.head, directory / HEAD_FILE)
         text = json.dumps(asdict(self.settings), indent=1, ensure_ascii=False)
         (directory / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -173,25 +167,6 @@ class RatingModel(nn.Module):
             self.lvlm.enable_input_require_grads()
 
 
-def load_lvlm(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The LVLM of a directory or Hub id, from safetensors or plain tensors (weights_only).
-
-    Raises ValueError where there is none, and by key names where its weights are missing or of another shape.
-    """
-    try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"multi-tap: {path} could not be loaded as an image-text-to-text model: {error}") from error
-    lvlm, info = loaded
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ValueError(
-            f"multi-tap: {path} lacks {len(missing)} of the model's weights, which would stay random: "
-            f"{', '.join(missing[:5])}"
-        )
-    return lvlm
-
-
 def merged_state(lvlm: PreTrainedModel) -> dict[str, Tensor]:
     """The weights under their plain names, LoRA's share added in, so that a saved model is a plain checkpoint."""
     from peft.tuners.lora import LoraLayer
@@ -207,7 +182,3 @@ def merged_state(lvlm: PreTrainedModel) -> dict[str, Tensor]:
 def context_of(lvlm: PreTrainedModel) -> int | None:
     """The most tokens that a model reads, where its configuration says so."""
     return getattr(lvlm.config.get_text_config(), "max_position_embeddings", None)
-
-
-def _shapes(tensors: dict[str, Tensor]) -> str:
-    return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(tensors.items()))

@@ -1,6 +1,7 @@
 """Dual encoders of open_clip: CLIP in OpenAI's layout, and all that open_clip knows by name."""
 
 import importlib.metadata
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rewards.dual_encoder import DualEncoder
@@ -20,7 +22,7 @@ try:
     import open_clip
     from open_clip.model import CLIP, CustomTextCLIP
     from open_clip.transform import PreprocessCfg, image_transform_v2
-    from open_clip.transformer import TextTransformer
+    from open_clip.transformer import TextTransformer, VisionTransformer
 except ImportError as error:
     raise ValueError(
         f"open_clip cannot be imported ({error}), which CLIP by name and the published PAC checkpoints need: "
@@ -33,7 +35,7 @@ class OpenClipEncoder(DualEncoder):
 
     model: Any
 
-    def __init__(self, model: Any, name: str, source: dict[str, Any]) -> None:
+    def __init__(self, model: Any, name: str, source: dict[str, Any], config: dict[str, Any]) -> None:
         tower = _causal_tower(model)
         tokenizer = open_clip.get_tokenizer(name)
         length = model.context_length
@@ -44,6 +46,7 @@ class OpenClipEncoder(DualEncoder):
             {**source, "open_clip": importlib.metadata.version("open_clip_torch")},
         )
         self.model = model
+        self.config = config
         self.eval()
 
     @property
@@ -51,18 +54,66 @@ class OpenClipEncoder(DualEncoder):
         """CLIP's own."""
         return self.model.logit_scale
 
-    def project_images(self, pixels: Tensor) -> Tensor:
-        """The picture tower's output."""
-        return self.model.encode_image(pixels)
+    def part_of(self, parameter: str) -> str:
+        """By the model's attributes."""
+        name = parameter.removeprefix("model.")
+        if name.startswith("logit_"):
+            return "temperature" if name == "logit_scale" else "unused"
+        if name == "visual.proj" or name.removeprefix("text.").startswith("text_projection"):
+            return "projections"
+        return "vision" if name.startswith("visual.") else "text"
 
-    def project_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The text tower's output; a causal tower's is computed here, as open_clip's takes nothing but whole rows."""
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes open_clip_config.json and the weights; open_clip reads them as `local-dir:DIRECTORY`.
+
+        The tokenizer is named in the configuration, not written.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"model_cfg": self.config, "preprocess_cfg": self.model.visual.preprocess_cfg}
+        (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()},
+            folder / "open_clip_model.safetensors",
+        )
+
+    def checkpoint_activations(self) -> None:
+        """By open_clip's own switch."""
+        self.model.set_grad_checkpointing(True)
+
+    def pool_images(self, pixels: Tensor) -> Tensor:
+        """A ViT's pooled state before its projection; other towers' output, whose projection is part of them."""
+        visual = self.model.visual
+        projection = self._picture_projection()
+        if projection is None:
+            return self.model.encode_image(pixels)
+        visual.proj = None  # open_clip has no other way to the state before it
+        try:
+            return visual(pixels)
+        finally:
+            visual.proj = projection
+
+    def project_pooled_images(self, pooled: Tensor) -> Tensor:
+        """Through a ViT's projection."""
+        projection = self._picture_projection()
+        return pooled if projection is None else pooled @ projection
+
+    def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """A causal tower's state at the end token (open_clip's own takes whole rows alone); other towers' output."""
         tower = _causal_tower(self.model)
         if tower is None:
             return self.model.encode_text(input_ids)
         states = _states(tower, input_ids)
         last = attention_mask.sum(dim=1) - 1
-        return _projected(tower, states[torch.arange(len(states), device=states.device), last])
+        return states[torch.arange(len(states), device=states.device), last]
+
+    def project_pooled_texts(self, pooled: Tensor) -> Tensor:
+        """Through a causal tower's projection."""
+        tower = _causal_tower(self.model)
+        return pooled if tower is None else _projected(tower, pooled)
+
+    def _picture_projection(self) -> nn.Parameter | None:
+        return self.model.visual.proj if isinstance(self.model.visual, VisionTransformer) else None
 
     def project_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """All states of a causal tower through its projection."""
@@ -118,7 +169,7 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
             )
         load_plain(model, read.state_dict, checkpoint)
         source |= {"checkpoint": str(checkpoint), **read.describe()}
-    return OpenClipEncoder(model.float(), name, source)
+    return OpenClipEncoder(model.float(), name, source, {**config, "quick_gelu": quick})
 
 
 @contextmanager

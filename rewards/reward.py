@@ -30,6 +30,14 @@ def describe(reward: Reward) -> dict[str, Any]:
     return dict(reward.describe()) if isinstance(reward, Described) else {"name": reward.__name__}
 
 
+def opens_lazily(reward: Reward) -> bool:
+    """Whether a reward says, by `lazy_images = True`, that it takes `images` as LazyImages.
+
+    It then looks only at pictures whose image_id it does not know yet.
+    """
+    return getattr(reward, "lazy_images", False)
+
+
 class FunctionReward:
     """A plain TRL reward function, `f(completions, **columns)`, with `needs` read off its signature.
 

@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ _EPS = 1e-4  # as in TRL's normalize_then_sum
 def score(rewards: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The values of each reward by its name: lists of B*K numbers, None where a caption was not scored.
 
-    rewards: ours or TRL's reward functions (`async` ones too). columns: flat lists of B*K values, by name.
+    rewards: ours or TRL's reward functions; `async` ones wait for each other's answers at the same time. columns: flat
+    lists of B*K values, by name.
     Raises ValueError, naming the reward and, where there is one, the picture and caption, for a missing column, a wrong
     number of values, NaN or infinity, and what is no number; and for two rewards of one name.
     """
@@ -26,7 +28,7 @@ def score(rewards: Sequence[Any], completions: Sequence[Any], columns: Mapping[s
     names = [reward.__name__ for reward in wrapped]
     if len(set(names)) < len(names):
         raise ValueError(f"rewards: two rewards have the same name among {', '.join(names)}; their values would mix")
-    results: dict[str, list[Any]] = {}
+    returned: dict[str, Any] = {}
     for reward, name in zip(wrapped, names, strict=True):
         missing = sorted(need for need in reward.needs if columns.get(need) is None)
         if missing:
@@ -34,15 +36,16 @@ def score(rewards: Sequence[Any], completions: Sequence[Any], columns: Mapping[s
                 f"{name}: needs the column(s) {', '.join(missing)}, which the batch does not have; its columns are "
                 f"{', '.join(sorted(columns)) or 'none'}"
             )
-        values = reward(completions, **columns)
-        if inspect.isawaitable(values):
-            values = asyncio.run(_awaited(values))
-        results[name] = _checked(values, name, completions, columns)
-    return results
+        returned[name] = reward(completions, **columns)
+    waiting = {name: values for name, values in returned.items() if inspect.isawaitable(values)}
+    if waiting:
+        with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has a loop that runs already
+            returned |= zip(waiting, pool.submit(asyncio.run, _gathered(waiting.values())).result(), strict=True)
+    return {name: _checked(values, name, completions, columns) for name, values in returned.items()}
 
 
-async def _awaited(values: Any) -> Any:
-    return await values
+async def _gathered(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
+    return await asyncio.gather(*waiting)
 
 
 def _checked(values: Any, name: str, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Any]:

@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoModel,
     AutoTokenizer,
     CLIPModel,
+    CLIPTextModel,
+    CLIPVisionModel,
     PreTrainedModel,
     SiglipModel,
+    VisionTextDualEncoderConfig,
     VisionTextDualEncoderModel,
 )
 
@@ -25,6 +29,15 @@ MODELS: dict[str, Any] = {
     "clip": CLIPModel,
     "siglip": SiglipModel,
     "vision-text-dual-encoder": VisionTextDualEncoderModel,
+}
+_TOWERS: dict[tuple[str, str], Any] = {("clip", "pixel_values"): CLIPVisionModel, ("clip", "input_ids"): CLIPTextModel}
+_PARTS = {
+    "vision_model": "vision",
+    "text_model": "text",
+    "visual_projection": "projections",
+    "text_projection": "projections",
+    "logit_scale": "temperature",
+    "logit_bias": "unused",
 }
 _NAMED = 5  # keys named in a message
 
@@ -86,6 +99,31 @@ class TransformersEncoder(DualEncoder):
             raise ValueError(f"the weights of {path} do not match the model; its checkpoint {'; '.join(told)}")
         return cls(model, processor, tokenizer, str(path))
 
+    @classmethod
+    def from_towers(cls, vision: str | Path, text: str | Path, dimensions: int = 512) -> "TransformersEncoder":
+        """A new VisionTextDualEncoder of a picture model and a text model, directories or Hub ids, in float32.
+
+        Its projections to `dimensions` are random (torch's seed), and so is a pooler that a model's files lack: `new`
+        names them. Raises ValueError where a model cannot be loaded, does not take pictures or text alone, has no
+        pooled output, or lacks other weights.
+        """
+        towers = _tower(vision, "pixel_values"), _tower(text, "input_ids")
+        (vision_model, _), (text_model, _) = towers
+        if "hidden_size" not in vision_model.config.to_dict():  # convolutional towers have a width a stage
+            vision_model.config.hidden_size = vision_model.config.hidden_sizes[-1]
+        configs = vision_model.config, text_model.config
+        config = VisionTextDualEncoderConfig.from_vision_text_configs(*configs, projection_dim=dimensions)
+        model = VisionTextDualEncoderModel(config, vision_model, text_model)
+        processor = AutoImageProcessor.from_pretrained(vision, backend="pil")
+        encoder = cls(model, processor, AutoTokenizer.from_pretrained(text), f"{vision} + {text}")
+        poolers = [
+            f"model.{side}_model.{name}"
+            for side, (_, new) in zip(("vision", "text"), towers, strict=True)
+            for name in new
+        ]
+        encoder.new = frozenset(["model.visual_projection.weight", "model.text_projection.weight", *poolers])
+        return encoder
+
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes model, image processor and tokenizer, so that `from_pretrained` and plain transformers load them."""
         self.model.save_pretrained(directory)
@@ -97,19 +135,34 @@ class TransformersEncoder(DualEncoder):
         """The model's own."""
         return self.model.logit_scale
 
-    def project_images(self, pixels: Tensor) -> Tensor:
-        """The projected pooled output of the vision tower."""
-        if isinstance(self.model, VisionTextDualEncoderModel):
-            # Not get_image_features: convolutional towers pool to [N, C, 1, 1], which it projects along the wrong axis.
-            pooled = self.model.vision_model(pixel_values=pixels).pooler_output
-            return self.model.visual_projection(pooled.flatten(1))
-        return self.model.get_image_features(pixel_values=pixels).pooler_output
+    def checkpoint_activations(self) -> None:
+        """Of the towers that can; ResNet cannot."""
+        for tower in (self.model.vision_model, self.model.text_model):
+            if tower.supports_gradient_checkpointing:
+                tower.activation_checkpointing_enable()
 
-    def project_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The projected pooled output of the text tower."""
+    def pool_images(self, pixels: Tensor) -> Tensor:
+        """The pooled output of the vision tower; SigLIP's is in the common space already."""
+        # Convolutional towers pool to [N, C, 1, 1], which the model's own get_image_features projects wrongly.
+        return self.model.vision_model(pixel_values=pixels).pooler_output.flatten(1)
+
+    def project_pooled_images(self, pooled: Tensor) -> Tensor:
+        """Through the visual projection."""
+        return pooled if isinstance(self.model, SiglipModel) else self.model.visual_projection(pooled)
+
+    def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pooled output of the text tower; SigLIP's is projected within it."""
         if isinstance(self.model, SiglipModel):  # trained on its padding, without a mask
-            return self.model.get_text_features(input_ids=input_ids).pooler_output
-        return self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+            return self.model.text_model(input_ids=input_ids).pooler_output
+        return self.model.text_model(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+
+    def project_pooled_texts(self, pooled: Tensor) -> Tensor:
+        """Through the text projection."""
+        return pooled if isinstance(self.model, SiglipModel) else self.model.text_projection(pooled)
+
+    def part_of(self, parameter: str) -> str:
+        """By the model's attributes; SigLIP has projections in its towers, and counts none."""
+        return _PARTS[parameter.split(".")[1]]
 
     def project_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """CLIP's states through its text projection."""
@@ -120,6 +173,25 @@ class TransformersEncoder(DualEncoder):
             )
         states = self.model.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.model.text_projection(states)
+
+
+def _tower(path: str | Path, takes: str) -> tuple[PreTrainedModel, list[str]]:
+    """A model that takes pictures, or text, alone, and the names of the weights of its pooler where they are random."""
+    try:
+        config = AutoConfig.from_pretrained(path)
+        model_class: Any = _TOWERS.get((config.model_type, takes), AutoModel)
+        loaded: Any = model_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} cannot be loaded as a tower of a dual encoder: {error}") from error
+    model, info = loaded
+    kind = "pictures" if takes == "pixel_values" else "text"
+    if model.main_input_name != takes or model.config.is_encoder_decoder:
+        raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take {kind} alone")
+    missing = sorted(info["missing_keys"])
+    lacking = [name for name in missing if not name.startswith("pooler.")]
+    if lacking:
+        raise ValueError(f"{path} lacks {len(lacking)} weights of its model: {', '.join(lacking[:_NAMED])}")
+    return model, missing
 
 
 @dataclass

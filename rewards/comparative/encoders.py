@@ -1,8 +1,6 @@
 """The frozen halves of the scorer: a picture and a sentence to one vector each."""
 
-import hashlib
 from collections.abc import Sequence
-from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,9 @@ from transformers import (
     SiglipVisionModel,
     T5EncoderModel,
 )
-from transformers.utils import logging
+
+from rewards.fingerprint import fingerprint
+from rewards.whole import load_whole
 
 POOLINGS = ("mean", "first", "pooler")
 # Of models with two towers, or a decoder, the part that is asked for.
@@ -50,11 +50,7 @@ class FrozenEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of the weights and of how they are pooled: "sha256:…"."""
-        digest = hashlib.sha256(self.pooling.encode())
-        for name, tensor in self.model.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return f"sha256:{digest.hexdigest()}"
+        return fingerprint(self.model, self.pooling)
 
 
 class PictureEncoder(FrozenEncoder):
@@ -149,31 +145,14 @@ class SentenceEncoder(FrozenEncoder):
 def _load(towers: dict[str, Any], path: str | Path, pooling: str) -> PreTrainedModel:
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}; it can be {', '.join(POOLINGS)}")
-    # transformers tells of every weight that is left over, such as a classifier's; what is missing is told below.
-    logger, only_errors = logging.get_logger("transformers.modeling_utils"), _OnlyErrors()
-    logger.addFilter(only_errors)
     try:
         model_class = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
-        loaded: Any = model_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} could not be loaded: {error}") from error
-    finally:
-        logger.removeFilter(only_errors)
-    model, info = loaded
-    # Many checkpoints lack a pooler, which then is random: no matter where it is not read.
-    random = sorted(name for name in info["missing_keys"] if pooling == "pooler" or not name.startswith("pooler."))
-    if random:
-        raise ValueError(
-            f"{path} lacks {len(random)} of the model's weights, which would stay random: {', '.join(random[:5])}"
-        )
-    for name in info["missing_keys"]:  # the fingerprint is to be the same in every process
-        nn.init.zeros_(model.get_parameter(name))
-    return model
-
-
-class _OnlyErrors(Filter):
-    def filter(self, record: LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
+    # Many checkpoints lack a pooler: no matter where it is not read.
+    return load_whole(
+        model_class, path, "an encoder", unread=lambda name: pooling != "pooler" and name.startswith("pooler.")
+    )
 
 
 def _pooled(output: Any) -> Tensor:

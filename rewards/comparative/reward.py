@@ -1,8 +1,6 @@
 """The comparative scorer as a reward (after arXiv 2602.00381)."""
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,9 @@ from torch import Tensor
 
 from rewards.comparative.scorer import load_scorer
 from rewards.completions import texts
-from rewards.pictures import Frames, checked_pictures
+from rewards.fingerprint import fingerprint
+from rewards.kept import Kept
+from rewards.pictures import Frames, Pictures
 
 
 class Comparative:
@@ -31,6 +31,7 @@ class Comparative:
 
     __name__ = "comparative"
     needs = frozenset({"images"})
+    lazy_images = True
 
     def __init__(
         self,
@@ -55,8 +56,7 @@ class Comparative:
         self.calibration = calibration
         self.batch_size = batch_size
         self.pictures_encoded = 0
-        self._max_pictures = max_pictures
-        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._kept = Kept(max_pictures)
 
     @torch.inference_mode()
     def __call__(
@@ -72,9 +72,9 @@ class Comparative:
         captions = texts(completions, self.__name__)
         if not captions:
             return []
-        visuals = checked_pictures(images, image, image_id, len(captions), self.__name__)
-        keys = [key for key, _ in visuals]
-        pictures = self._pictures(dict(visuals))
+        visuals = Pictures(images, image, image_id, len(captions), self.__name__)
+        keys = visuals.names
+        pictures = self._pictures(visuals)
         distinct = list(dict.fromkeys(captions))
         vectors = dict(zip(distinct, self.scorer.encode_captions(distinct, self.batch_size), strict=True))
         pairs = list(dict.fromkeys(zip(keys, captions, strict=True)))
@@ -90,6 +90,10 @@ class Comparative:
         found = dict(zip(pairs, values.tolist(), strict=True))
         return [found[pair] for pair in zip(keys, captions, strict=True)]
 
+    def remember(self, image_id: Hashable, vector: Tensor) -> None:
+        """Keeps a picture's vector [P] that was had elsewhere, as if it were encoded here."""
+        self._kept.put("picture", ("id", image_id), vector.to(self.scorer.pictures.device))
+
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""
         scorer = self.scorer
@@ -99,29 +103,18 @@ class Comparative:
             "calibration": self.calibration,
             "picture_encoder": scorer.pictures.fingerprint(),
             "sentence_encoder": scorer.sentences.fingerprint(),
-            "head": _hash(scorer.head.state_dict().values()),
+            "head": fingerprint(scorer.head),
             "lowercase": scorer.lowercase,
             "trained": scorer.trained,
         }
 
     def _pictures(self, visuals: Mapping[Hashable, Frames]) -> dict[Hashable, Tensor]:
-        """Vectors of the pictures, kept or encoded now; those used last are kept."""
-        new = [key for key in visuals if key not in self._kept]
-        found = {key: self._kept[key] for key in visuals if key in self._kept}
-        if new:
-            encoded = self.scorer.encode_pictures([visuals[key] for key in new], self.batch_size)
-            found |= dict(zip(new, encoded, strict=True))
-            self.pictures_encoded += len(new)
-        for key in visuals:
-            self._kept[key] = found[key]
-            self._kept.move_to_end(key)
-        while len(self._kept) > self._max_pictures:
-            self._kept.popitem(last=False)
+        """Vectors of the pictures, kept or encoded now."""
+        found, missing = self._kept.look_up("picture", visuals)
+        if missing:
+            encoded = self.scorer.encode_pictures([visuals[key] for key in missing], self.batch_size)
+            for key, vector in zip(missing, encoded, strict=True):
+                found[key] = vector
+                self._kept.put("picture", key, vector)
+            self.pictures_encoded += len(missing)
         return found
-
-
-def _hash(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.cpu().numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"

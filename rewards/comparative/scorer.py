@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rewards.comparative.calibration import Calibration
 from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rewards.comparative.head import Head, HeadConfig
+from rewards.whole import load_head, save_head
 
 FORMAT = "rlcap comparative scorer 1"
 FILE, HEAD, PICTURES, SENTENCES = "scorer.json", "head.safetensors", "picture_encoder", "sentence_encoder"
@@ -57,9 +57,7 @@ class Scorer:
         directory.mkdir(parents=True, exist_ok=True)
         self.pictures.save_pretrained(directory / PICTURES)
         self.sentences.save_pretrained(directory / SENTENCES)
-        save_file(
-            {name: tensor.contiguous().cpu() for name, tensor in self.head.state_dict().items()}, directory / HEAD
-        )
+        save_head(self.head, directory / HEAD)
         content = {
             "format": FORMAT,
             "head": asdict(self.head.config),
@@ -88,7 +86,7 @@ def load_scorer(directory: str | Path) -> Scorer:
                 f"{directory / name} is not the encoder that this scorer was trained on: its weights are others"
             )
     head = Head(HeadConfig(**content["head"]))
-    _load_head(head, directory / HEAD)
+    load_head(head, directory / HEAD)
     calibrations = {kind: Calibration(**own) for kind, own in content["calibrations"].items()}
     return Scorer(pictures, sentences, head.eval(), content["lowercase"], calibrations, content["trained"])
 
@@ -111,20 +109,6 @@ def _content(directory: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} is of the format {content.get('format')!r}; this version reads {FORMAT!r}")
     return content
-
-
-def _load_head(head: Head, path: Path) -> None:
-    stored, expected = load_file(path), head.state_dict()
-    wrong = [f"{name} is missing" for name in expected.keys() - stored.keys()]
-    wrong += [f"{name} is not of this head" for name in stored.keys() - expected.keys()]
-    wrong += [
-        f"{name} is {list(stored[name].shape)} and must be {list(expected[name].shape)}"
-        for name in expected.keys() & stored.keys()
-        if stored[name].shape != expected[name].shape
-    ]
-    if wrong:
-        raise ValueError(f"{path} does not fit the head that {FILE} describes: {'; '.join(sorted(wrong)[:5])}")
-    head.load_state_dict(stored)
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

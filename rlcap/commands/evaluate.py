@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
         java=False if arguments.no_java else "auto",
         training_captions=training,
         grammar_head=arguments.grammar_head,
+        retrieved=None if arguments.retrieval_encoder is None else _retrieved(arguments, predictions),
         metrics=arguments.metrics,
     )
     evaluation.notes[:0] = notes
@@ -91,6 +92,34 @@ def _refuse(predictions: dict[str, str], references: dict[str, list[str]]) -> No
         f"{describe_ids(missing)} without a prediction. Name the split of the references (--split test), or score "
         "the pictures that have both (--allow-missing)"
     )
+
+
+def _retrieved(arguments: argparse.Namespace, predictions: dict[str, str]) -> dict[str, list[float]]:
+    import torch
+
+    from rewards.clip_features import Features
+    from rewards.dual_encoder_loading import load_dual_encoder
+    from rlcap.data import load_captions
+    from rlcap.evaluation.retrieval import caption_hits
+    from rlcap.evaluation.scoring import TableRow
+
+    rows = load_captions(
+        arguments.references,
+        images=arguments.images,
+        split=arguments.split,
+        check_images=False,
+        drop_empty=True,
+        **reading_options(arguments),
+    )
+    features = Features(
+        load_dual_encoder(arguments.retrieval_encoder),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        autocast=None,
+        batch_size=64,
+        capacity=0,
+    )
+    visuals = {image_id: TableRow(rows, number) for number, image_id in enumerate(rows["image_id"])}
+    return caption_hits(features, predictions, visuals, arguments.retrieval_prefix)
 
 
 def _print(evaluation: "Evaluation") -> None:
@@ -150,6 +179,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train-split", default="train", help="its split, in files that have splits (default train)")
     parser.add_argument(
         "--grammar-head", metavar="DIR", help="for grammar_probability: a folder written by `rlcap reward grammar`"
+    )
+    parser.add_argument(
+        "--retrieval-encoder",
+        metavar="BACKBONE",
+        help="for retrieval_1 …: a dual encoder as the reward clip-s takes it; needs pictures beside the references",
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder of these pictures; default: beside the references")
+    parser.add_argument(
+        "--retrieval-prefix",
+        default="A photo depicts",
+        metavar="TEXT",
+        help='laid before captions that are encoded (default: "A photo depicts")',
     )
     parser.add_argument("--no-java", action="store_true", help="leave out METEOR and SPICE, which need Java")
     parser.add_argument("--allow-missing", action="store_true", help="score only the pictures that both sides have")

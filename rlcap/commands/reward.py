@@ -4,6 +4,7 @@ import importlib
 import sys
 
 REWARDS = {
+    "pac": "a dual encoder for CLIP-S, PAC-S and PAC-S++, from captions and generated positives",
     "comparative": "a scorer on frozen encoders, from ratings or from which of two captions is better",
     "multi-tap": "a vision-language model that rates captions, overall and by objective (MULTI-TAP)",
     "grammar": "a head on a text encoder that tells captions from broken ones",

@@ -8,18 +8,17 @@ def main(argv: list[str]) -> None:
     from transformers import set_seed
 
     from rlcap.console import say
-    from rlcap.data.rated_captions import load_rated_captions
     from rlcap.training import reward_trainer
     from rlcap.training.multi_tap import MultiTapArguments, MultiTapTrainer, new_model
-    from rlcap.training.multi_tap_stages import of_split, stage_two
+    from rlcap.training.multi_tap_stages import rated_splits, stage_two
 
     (args,) = parse(argv, "reward multi-tap", MultiTapArguments)
-    rows = load_rated_captions(args.data, images=args.images)
-    train = of_split(rows, "train", args.data)
-    val = None if args.eval_strategy == "no" else of_split(rows, "val", args.data)
+    judgments = rated_splits(args)
+    train = judgments.of("train").captions
+    val = None if args.eval_strategy == "no" else judgments.of("val").captions
     set_seed(args.seed)
     trainer = MultiTapTrainer(new_model(args, train), args, train, val)
     directory = reward_trainer.train(trainer, "reward multi-tap")
     if trainer.is_world_process_zero():
-        stage_two(args, directory, rows)
+        stage_two(args, directory, judgments.captions)
         say(f"rlcap: done; rewards.load('multi-tap', path='{directory}') scores with it")

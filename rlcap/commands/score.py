@@ -11,6 +11,7 @@ from rlcap.commands.source_flags import add_column_flags, reading_options
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from rewards import Reward
     from rlcap.evaluation.scoring import Item
 
 
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> None:
     import torch
 
     import rewards
+    from rewards.combined import Combined
     from rlcap.console import say
     from rlcap.evaluation.files import read_captions
     from rlcap.evaluation.score_file import write_scores
@@ -32,13 +34,15 @@ def main(argv: list[str]) -> None:
     captions = read_captions(Path(arguments.captions))
     dataset = _load(arguments, arguments.split)
     corpus, corpus_from = _corpus(arguments, dataset)
-    reward = rewards.load(arguments.reward, corpus=corpus, **options)
+    loaded = _load_rewards(arguments.reward, options, corpus)
+    weights = arguments.reward_weights
+    reward = loaded[0] if len(loaded) == 1 and weights is None else Combined(loaded, weights)
     header = {
         "reward": rewards.describe(reward),
         "options": options,
         "captions": {"file": arguments.captions, "sha256": _sha256(Path(arguments.captions))},
         "data": {"source": arguments.data, "split": arguments.split, "images": arguments.images},
-        **({"corpus": corpus_from} if getattr(reward, "uses_corpus", False) else {}),
+        **({"corpus": corpus_from} if any(getattr(own, "uses_corpus", False) for own in loaded) else {}),
         "batch_size": arguments.batch_size,
         "versions": library_versions(),
     }
@@ -60,6 +64,20 @@ def main(argv: list[str]) -> None:
         return
     mean = "none" if result["mean"] is None else f"{result['mean']:.4f}"
     say(f"rlcap: {result['scored']} of {result['captions']} captions scored, mean {mean}, in {output}")
+
+
+def _load_rewards(names: list[str], options: dict[str, Any], corpus: dict[str, list[str]] | None) -> "list[Reward]":
+    """The rewards of these names; options are by name, or those of the only reward."""
+    import rewards
+
+    if len(names) == 1 and set(options) != set(names):
+        options = {names[0]: options}
+    unknown = sorted(set(options) - set(names))
+    if unknown or not all(isinstance(own, dict) for own in options.values()):
+        raise ValueError(
+            f"--reward-options must be, for several rewards, an object of names ({', '.join(names)}) and their options"
+        )
+    return [rewards.load(name, corpus=corpus, **options.get(name, {})) for name in names]
 
 
 def _load(arguments: argparse.Namespace, split: str | None) -> "Dataset | None":
@@ -98,7 +116,7 @@ def _items(
     looks = sorted(needs & {"images", "references"})
     if dataset is None:
         if looks:
-            raise ValueError(f"the reward {arguments.reward!r} needs {' and '.join(looks)}: name their --data")
+            raise ValueError(f"{' + '.join(arguments.reward)} needs {' and '.join(looks)}: name their --data")
         return [Item(image_id, caption) for image_id, caption in captions]
     number = {image_id: row for row, image_id in enumerate(dataset["image_id"])}
     unknown = list(dict.fromkeys(image_id for image_id, _ in captions if image_id not in number))
@@ -127,8 +145,22 @@ def _parser() -> argparse.ArgumentParser:
         description="One value a caption by any reward, with what determined it in the file's header. Processes "
         "started by torchrun (RANK, WORLD_SIZE) share the work; a run that was stopped goes on with the same command.",
     )
-    parser.add_argument("--reward", required=True, metavar="NAME", help="a built-in one, or package.module:attribute")
-    parser.add_argument("--reward-options", "--reward_options", metavar="JSON", help='{"option": value}')
+    parser.add_argument(
+        "--reward",
+        required=True,
+        nargs="+",
+        metavar="NAME",
+        help="built-in ones, or package.module:attribute; the score is the weighted sum of several",
+    )
+    parser.add_argument(
+        "--reward-weights", "--reward_weights", nargs="+", type=float, metavar="W", help="one a reward; default: 1 each"
+    )
+    parser.add_argument(
+        "--reward-options",
+        "--reward_options",
+        metavar="JSON",
+        help='{"option": value}; of several rewards {"name": {"option": value}}',
+    )
     parser.add_argument(
         "--captions",
         required=True,

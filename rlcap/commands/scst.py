@@ -19,6 +19,8 @@ def main(argv: list[str]) -> None:
     functions = run.load_rewards(args, train)
     if args.xe_weight or any("references" in function.needs for function in functions):
         run.require_training_references(train)
+    if any("images" in function.needs for function in functions):
+        run.require_pictures(train)
     trainer = SCSTTrainer(
         captioner, args, train, val, reward_functions=functions, features=features, callbacks=run.trackers(args)
     )

@@ -43,7 +43,7 @@ def load_captions(
             `frames/` or `videos/`: the first in which one of the first five files lies.
         split: the rows to keep; None keeps all. Sources that do not name their split (COCO files, tar shards, a data
             set that is not split): there it is the name given to the rows (default "train").
-        check_images: False reads captions whose pictures are elsewhere (to score texts, to build a corpus).
+        check_images: False reads captions whose pictures may be elsewhere (to score texts, to build a corpus).
         drop_empty: leave out captions without a letter in them instead of refusing the file; None keeps them.
         columns: which columns, keys or endings are the picture, the references, the id and the split.
         video_frames: which frames of a video count (see `rlcap.data.video.FrameChoice`), where the row has no
@@ -140,12 +140,12 @@ def _picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, che
     One of the first five is enough: single files that are missing are named, counted and skipped when they are opened.
     """
     candidates = [path.parent / name for name in SUBFOLDERS] if folder is None else [folder]
-    if not check:
-        return candidates[0]
     files = [row.pictures[0] for row in rows[:LOOKED_AT]]
     for candidate in candidates:
         if any((candidate / file).is_file() for file in files):
             return candidate
+    if not check:
+        return candidates[0]
     looked = " or ".join(str(candidate) for candidate in candidates)
     raise ValueError(
         f"none of the first pictures of {path} ({_listed(files)}) lies in {looked}: "

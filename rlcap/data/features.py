@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,6 +55,9 @@ class FeatureStore:
 
     def __len__(self) -> int:
         return len(self._load_index())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load_index())
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._load_index()

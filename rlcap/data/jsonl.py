@@ -1,11 +1,11 @@
 """Captions as JSON lines: one picture or clip a line, with all its captions or with one of them."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlcap.data.annotation_files import json_lines
 from rlcap.data.columns import Columns, captions_of, text_of, timestamps_of, value_of
 from rlcap.data.rows import CaptionRow, shown, text_list
 from rlcap.data.splits import split_name
@@ -23,18 +23,8 @@ def read_jsonl(path: Path, default_split: str = "train", columns: Columns | None
     (`default_split` where there is none). `columns` names other keys. Further keys are left alone; empty lines are
     skipped. Raises ValueError naming the line.
     """
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}: line {number}"
-            try:
-                item = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where} is not JSON ({error.msg}, column {error.colno})") from error
-            if not isinstance(item, dict):
-                raise ValueError(f"{where} must be an object, not {shown(item)}")
-            yield _row(item if columns is None else _renamed(item, columns, where), where, default_split)
+    for item, where in json_lines(path):
+        yield _row(item if columns is None else _renamed(item, columns, where), where, default_split)
 
 
 def _renamed(item: dict[str, Any], columns: Columns, where: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rlcap.evaluation.repetition import ORDERS, repetition_measures
 
 logger = logging.getLogger(__name__)
 
+NEAREST = (1, 5, 10)
 # family -> key -> what it is. Captions are PTB-tokenised (lower case, no punctuation); grammar checkers read them raw.
 FAMILIES: dict[str, dict[str, str]] = {
     "bleu": {f"bleu_{n}": f"BLEU-{n}, corpus level, closest reference length, x 100" for n in range(1, 5)},
@@ -43,6 +44,9 @@ FAMILIES: dict[str, dict[str, str]] = {
     "grammar_head": {
         "grammar_probability": "mean probability, by a head of `rlcap reward grammar`, of being a real caption, x 100"
     },
+    "retrieval": {
+        f"retrieval_{k}": f"percent of captions whose picture is among the {k} nearest of all pictures" for k in NEAREST
+    },
     "novel": {"novel_share": "percent of captions that are not among the training captions"},
 }
 METRICS: dict[str, str] = {key: text for family in FAMILIES.values() for key, text in family.items()} | {
@@ -54,7 +58,9 @@ IN_SHORT = (
     *("rep_4_count", *(checker.measure for checker in CHECKERS.values()), "length", "vocabulary"),
 )
 LOWER_IS_BETTER = {*(checker.measure for checker in CHECKERS.values()), *FAMILIES["repetition"]}
-HIGHER_IS_BETTER = {"grammar_probability", "cider", "meteor", "rouge_l", "spice", *FAMILIES["bleu"]}
+HIGHER_IS_BETTER = {"cider", "meteor", "rouge_l", "spice"}.union(
+    *(FAMILIES[family] for family in ("bleu", "grammar_head", "retrieval"))
+)
 
 
 def direction(metric: str) -> int:
@@ -101,6 +107,7 @@ def score_captions(
     java: bool | Literal["auto"] = "auto",
     training_captions: Iterable[str] | None = None,
     grammar_head: str | Path | None = None,
+    retrieved: Mapping[str, Sequence[float]] | None = None,
     metrics: Iterable[str] | None = None,
 ) -> Evaluation:
     """Scores one caption a picture against its references (plain text on both sides, at least one reference each).
@@ -108,15 +115,25 @@ def score_captions(
     `metrics` names keys of METRICS or families of FAMILIES; None is every one that can be computed here. `java`: "auto"
     leaves METEOR and SPICE out, with a note, where there is no Java; True demands Java; False does without, unsaid.
     LanguageTool is asked where it is named, or where the environment says where it is (docs/grammar.md). `novel_share`
-    needs `training_captions`, `grammar_probability` a directory that `rlcap reward grammar` wrote. An empty caption is
-    scored as such. CIDEr's document frequencies come from the references given, so scores of different sets are not
-    comparable.
+    needs `training_captions`, `grammar_probability` a directory of `rlcap reward grammar`, retrieval what
+    rlcap.evaluation.retrieval found: whether a caption's own picture is among the first of NEAREST, 1 or 0.
+    An empty caption is scored as such. CIDEr's document frequencies come from the references given, so scores of
+    different sets are not comparable.
 
     Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
     named metric needs is missing.
     """
     ids = _matched(predictions, references)
-    keys, notes = _chosen(metrics, java, training_captions is not None, grammar_head is not None)
+    ungiven = {
+        what: f"no {named} given"
+        for what, given, named in (
+            ("novel", training_captions, "training captions were"),
+            ("grammar_head", grammar_head, "grammar head was"),
+            ("retrieval", retrieved, "dual encoder that retrieves the pictures was"),
+        )
+        if given is None
+    }
+    keys, notes = _chosen(metrics, java, ungiven)
     tokens = [tokenize(predictions[key]) for key in ids]
     empty = sum(not words for words in tokens)
     if empty:
@@ -150,6 +167,10 @@ def score_captions(
 
         each = Grammar(path=grammar_head)([predictions[key] for key in ids])
         keep("grammar_probability", sum(each) / len(each), each)
+    if retrieved is not None:
+        for number, k in enumerate(NEAREST):
+            hits = [retrieved[key][number] for key in ids]
+            keep(f"retrieval_{k}", sum(hits) / len(ids), hits)
     for checker in CHECKERS.values():
         if checker.measure not in keys:
             continue
@@ -222,9 +243,12 @@ def describe_ids(ids: Sequence[str]) -> str:
 
 
 def _chosen(
-    metrics: Iterable[str] | None, use_java: bool | Literal["auto"], training: bool, grammar_head: bool
+    metrics: Iterable[str] | None, use_java: bool | Literal["auto"], ungiven: Mapping[str, str]
 ) -> tuple[set[str], list[str]]:
-    """The keys to compute and notes on those left out; ValueError where one that was named cannot be computed."""
+    """The keys to compute and notes on those left out; ValueError where one that was named cannot be computed.
+
+    ungiven: family -> why it cannot be computed, of families that need something beside the captions.
+    """
     named: set[str] = set()
     for name in metrics or ():
         if name not in METRICS and name not in FAMILIES:
@@ -246,12 +270,10 @@ def _chosen(
     for checker in CHECKERS.values():
         if checker.measure in keys and (reason := checker.missing()) is not None:
             impossible[checker.measure] = reason
-    if not training:
-        impossible["novel_share"] = "no training captions were given"
-    if not grammar_head:
-        impossible["grammar_probability"] = "no grammar head was given"
+    own_choice = {key for family in ungiven for key in FAMILIES[family]}
+    impossible |= {key: why for family, why in ungiven.items() for key in FAMILIES[family]}
     for key in named & impossible.keys():
         raise ValueError(f"{key} cannot be computed: {impossible[key]}")
-    own_choice = {"novel_share", "grammar_probability"} | ({"meteor", "spice"} if use_java is False else set())
+    own_choice |= {"meteor", "spice"} if use_java is False else set()
     left_out = [key for key in impossible if key in keys and key not in own_choice]
     return keys - impossible.keys(), [f"{key} is not among the results: {impossible[key]}" for key in left_out]

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,11 @@ from typing import Any
 from rewards import Reward
 from rlcap.console import progress
 from rlcap.data.images import BadImageCounter
+from rlcap.data.parts import Parts
 from rlcap.evaluation.scoring import Item, in_batches, score_items
 from rlcap.tracking.run_directory import write_json
 
 FORMAT = "rlcap scores 1"
-PARTS = ".parts"
 
 
 def write_scores(
@@ -44,9 +42,9 @@ def write_scores(
     if not 0 <= rank < world:
         raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, not {rank}")
     head = json.loads(json.dumps({"format": FORMAT, **header}, default=str))
-    folder = output.with_name(output.name + PARTS)
+    parts = Parts(output, head)
     try:
-        done, bad = _read_parts(folder, head)
+        done, bad = _done(parts)
     except FileNotFoundError:  # another rank joins them just now
         done, bad = {}, {}
     finished = _finished(output, head)  # looked for after the parts: they go when it is there
@@ -64,19 +62,18 @@ def write_scores(
             unit="caption",
             disable=rank != 0,
         )
-        with bar, _Part(folder / f"{rank}.jsonl", head) as part:
+        with bar, parts.part(rank) as part:
             for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers):
-                part.append(dict(zip(scored.positions, scored.values, strict=True)), scored.bad)
+                values = list(zip(scored.positions, scored.values, strict=True))
+                part.append({"values": values, "bad": list(scored.bad)})
                 bar.update(len(scored.positions))
-    return _joined(output, folder, head, items, rank)
+    return _joined(output, parts, items, rank)
 
 
-def _joined(
-    output: Path, folder: Path, head: Mapping[str, Any], items: Sequence[Item], rank: int
-) -> dict[str, Any] | None:
+def _joined(output: Path, parts: Parts, items: Sequence[Item], rank: int) -> dict[str, Any] | None:
     """The whole result where all parts are there, written; ranks that find this at the same time write the same."""
     try:
-        done, bad = _read_parts(folder, head)
+        done, bad = _done(parts)
     except FileNotFoundError:  # another rank has joined them and cleaned up
         return None
     if len(done) < len(items):
@@ -84,7 +81,7 @@ def _joined(
     values = [done[position] for position in range(len(items))]
     known = [value for value in values if value is not None]
     result = {
-        "header": dict(head),
+        "header": dict(parts.head),
         "captions": len(items),
         "scored": len(known),
         "mean": math.fsum(known) / len(known) if known else None,
@@ -97,7 +94,7 @@ def _joined(
     own = output.with_name(f"{output.name}.rank{rank}")
     write_json(own, result)
     own.replace(output)
-    shutil.rmtree(folder, ignore_errors=True)
+    parts.remove()
     return result
 
 
@@ -112,50 +109,11 @@ def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.get("header") == head else None
 
 
-class _Part:
-    """A rank's file: the header, then a line a batch, on the disk before the next one; a half line is cut off."""
-
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("a+b")
-        self.file.seek(0)
-        whole = self.file.read().rfind(b"\n") + 1
-        self.file.truncate(whole)
-        if not whole:
-            self._write(head)
-
-    def append(self, values: Mapping[int, float | None], bad: Sequence[tuple[str, str]]) -> None:
-        self._write({"values": list(values.items()), "bad": list(bad)})
-
-    def _write(self, value: Any) -> None:
-        self.file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-    def __enter__(self) -> "_Part":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-
-def _read_parts(folder: Path, head: Mapping[str, Any]) -> tuple[dict[int, float | None], dict[str, str]]:
-    """The values by position, and why pictures are bad, of every whole line of every part; headers must be `head`."""
+def _done(parts: Parts) -> tuple[dict[int, float | None], dict[str, str]]:
+    """The values by position, and why pictures are bad, of all parts."""
     values: dict[int, float | None] = {}
     bad: dict[str, str] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
-        if first and json.loads(first) != head:
-            raise ValueError(
-                f"{path} was begun with other settings than these: {_difference(json.loads(first), head)}; remove "
-                f"the folder {folder} to start anew, or choose another output"
-            )
-        for record in map(json.loads, lines):
-            values.update(record["values"])
-            bad.update(record["bad"])
+    for line in parts.lines():
+        values.update(line["values"])
+        bad.update(line["bad"])
     return values, bad
-
-
-def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    return "; ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys)

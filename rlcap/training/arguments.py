@@ -29,6 +29,12 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
         raise ValueError(f"{key} is {value!r}; it must be {allowed}")
 
 
+def require_split(sizes: list[float]) -> None:
+    """Raises ValueError unless `split` is three sizes of train, val and test, or shares that sum to at most 1."""
+    require(len(sizes) == 3 and min(sizes) > 0, "split", sizes, "three sizes above 0")
+    require(max(sizes) > 1 or sum(sizes) <= 1 + 1e-9, "split", sizes, "shares that sum to at most 1")
+
+
 def settings_of(arguments: Any) -> dict[str, Any]:
     """The keys of a recipe as they were set, without what transformers derives of them."""
     kept = {}

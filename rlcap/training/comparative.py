@@ -14,7 +14,8 @@ from rewards.comparative.head import Head, HeadConfig
 from rlcap.console import progress
 from rlcap.data import pairs as pairing
 from rlcap.data.pairs import Pairs
-from rlcap.evaluation.judged import pair_accuracy, spearman
+from rlcap.evaluation.correlations import correlations
+from rlcap.evaluation.judged import pair_accuracy
 from rlcap.objectives import comparative as objectives
 from rlcap.objectives.ranking import bradley_terry
 from rlcap.tracking.run_directory import append_metrics, truncate_metrics
@@ -51,7 +52,7 @@ class HeadTraining:
         self, train: JudgedVectors, val: JudgedVectors, args: ComparativeArguments, run_dir: Path | None = None
     ) -> None:
         self.data, self.val, self.args, self.run_dir = train, val, args, run_dir
-        self.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = args.device
         self.best_metric = args.best_metric or ("pair_accuracy" if args.pairs == "given" else "spearman")
         self._check_data()
         self.levels = pairing.levels_of(train.ratings, args.round_ratings)
@@ -109,7 +110,7 @@ class HeadTraining:
         scores = self.scores(self.val)
         found: dict[str, float] = {}
         if not np.isnan(self.val.ratings).any():
-            found["spearman"] = spearman(scores, self.val.ratings)
+            found |= correlations(scores, self.val.ratings, ["spearman"], undefined=0.0)  # the others cost more
         if self.val_pairs is not None and len(self.val_pairs):
             found["pair_accuracy"] = pair_accuracy(scores, self.val_pairs)
         index = self.val_pairs if self.args.on_pairs else np.arange(len(self.val))

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import torch
+
 from rewards.comparative.encoders import POOLINGS
 from rlcap.data.judgments import FORMATS
 from rlcap.data.pairs import KINDS
 from rlcap.recipes import check_types
-from rlcap.training.arguments import require
+from rlcap.training.arguments import require, require_split
 
 PAIR_LOSSES = ("hinge", "bradley_terry")
 RATING_LOSSES = ("mae_sign", "mae_tanh", "mae", "mse")
@@ -79,7 +81,7 @@ class ComparativeArguments:
         metadata={"help": f"{', '.join(BEST_METRICS)}, on validation; default: spearman, or pair_accuracy for `given`"},
     )
     seed: int = field(default=0, metadata={"help": "of weights, pairs, batches and dropout"})
-    device: str | None = field(default=None, metadata={"help": "cpu, cuda …; default: a GPU where there is one"})
+    use_cpu: bool = field(default=False, metadata={"help": "compute on the CPU even where there is a GPU"})
 
     # > Parameters of what is left behind
     output_dir: str = field(default="", metadata={"help": "the run's folder: checkpoints, metrics, report, final"})
@@ -114,8 +116,7 @@ class ComparativeArguments:
         require(self.decay_steps is None or self.decay_steps > 0, "decay_steps", self.decay_steps, "1 or more")
         for key in ("margin", "penalty_weight", "l2"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
-        require(len(self.split) == 3 and min(self.split) > 0, "split", self.split, "three sizes above 0")
-        require(max(self.split) > 1 or sum(self.split) <= 1 + 1e-9, "split", self.split, "shares that sum to at most 1")
+        require_split(self.split)
         require(bool(self.hidden) and min(self.hidden) > 0, "hidden", self.hidden, "widths of 1 or more")
         require(
             len(self.dropout) == len(self.hidden) and all(0 <= rate < 1 for rate in self.dropout),
@@ -137,6 +138,11 @@ class ComparativeArguments:
             )
         require(not self.curve or self.pairs != "given", "curve", self.curve, "left out: given pairs have no N")
         require(self.rounds <= self.epochs, "rounds", self.rounds, f"at most the {self.epochs} epochs")
+
+    @property
+    def device(self) -> torch.device:
+        """Where encoders and head compute."""
+        return torch.device("cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu")
 
     @property
     def on_pairs(self) -> bool:

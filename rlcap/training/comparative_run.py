@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rewards.comparative import calibration
 from rewards.comparative.calibration import Calibration
@@ -14,6 +13,7 @@ from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rewards.comparative.scorer import Scorer
 from rlcap.console import say
 from rlcap.data.judgments import SPLITS, Judgments, read_judgments, split_by_picture
+from rlcap.evaluation.correlations import TITLES
 from rlcap.evaluation.judged import agreement, errors
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
@@ -24,19 +24,18 @@ from rlcap.training.comparative_vectors import JudgedVectors, picture_store, sen
 from rlcap.training.run import refuse_another_run
 
 # What says nothing about the result: where things are kept, and what is drawn beside the run.
-_NOT_SETTINGS = ("device", "features", "picture_features", "save_epochs", "curve", "curve_seeds")
+_NOT_SETTINGS = ("use_cpu", "features", "picture_features", "save_epochs", "curve", "curve_seeds")
 
 
 def load_vectors(
     args: ComparativeArguments, pictures: PictureEncoder, sentences: SentenceEncoder
 ) -> dict[str, JudgedVectors]:
     """Reads the judgments, splits them by picture, and encodes what is not encoded yet; split -> vectors."""
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     judgments = split_by_picture(read_judgments(args.data, args.data_format, args.images), args.split, args.split_seed)
     used = [caption for caption in judgments.captions if caption.split in SPLITS]
     folder = Path(args.features or Path(args.output_dir) / "features")
     store = picture_store(
-        pictures.to(device),
+        pictures.to(args.device),
         used,
         folder / "pictures",
         grids=args.picture_features,
@@ -44,7 +43,7 @@ def load_vectors(
         max_bad_images=args.max_bad_images,
     )
     known = sentence_vectors(
-        sentences.to(device),
+        sentences.to(args.device),
         [caption.caption for caption in used],
         folder / "captions.safetensors",
         lowercase=args.lowercase,
@@ -147,9 +146,7 @@ def curve(args: ComparativeArguments, splits: dict[str, JudgedVectors], settings
 
 
 DRAWN = {
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "kendall_tau_c": "Kendall τ-c",
+    **{name: TITLES[name] for name in ("pearson", "spearman", "kendall_c")},
     "pair_accuracy": "pair accuracy",
     "same_image_pair_accuracy": "pair accuracy, same picture",
 }
@@ -183,5 +180,5 @@ def draw(points: list[dict[str, Any]], file: Path, levels: dict[str, dict[str, f
 
 def describe(test: dict[str, float]) -> str:
     """The measures of a split in one line."""
-    names = {**DRAWN, "kendall_tau_b": "Kendall τ-b", "preference_accuracy": "preferences"}
+    names = {**DRAWN, "kendall_b": TITLES["kendall_b"], "preference_accuracy": "preferences"}
     return ", ".join(f"{names[name]} {value:.3f}" for name, value in test.items() if name in names)

@@ -21,7 +21,7 @@ from rewards.comparative.scorer import caption_vectors
 from rlcap.console import progress
 from rlcap.data.features import FeatureStore
 from rlcap.data.judgments import JudgedCaption, Judgments
-from rlcap.data.write_features import feature_header, write_features
+from rlcap.data.write_features import feature_header, frames_of, write_features
 
 _CAPTIONS_AT_A_TIME = 1024
 
@@ -77,20 +77,22 @@ def picture_store(
     batch_size: int,
     max_bad_images: float,
 ) -> FeatureStore:
-    """The vectors of all pictures: written into `folder` where they are not there yet, a killed run goes on.
+    """The vectors of all pictures, and of clips' frames: written into `folder`, where a killed run goes on.
 
     grids: a folder of `rlcap features` to read instead; ValueError where it is of another model, or pictures are
     missing.
     """
-    images = {caption.image_id: caption.image for caption in captions}
+    pictures = {caption.image_id: caption.pictures for caption in captions}
+    single = all(len(own) == 1 for own in pictures.values())
+    visuals = [own[0] for own in pictures.values()] if single else [list(own) for own in pictures.values()]
+    dataset = Dataset.from_dict({"image_id": list(pictures), "image" if single else "frames": visuals})
     if grids is None:
-        dataset = Dataset.from_dict({"image_id": list(images), "image": list(images.values())})
         return write_features(
             _SeesPictures(encoder), dataset, folder, batch_size=batch_size, max_bad_images=max_bad_images
         )
     store = FeatureStore(grids)
-    store.check(feature_header(GridVision(encoder.model, Preprocessor(encoder.processor))))
-    store.require(images)
+    store.check(feature_header(GridVision(encoder.model, Preprocessor(encoder.processor)), **frames_of(dataset)))
+    store.require(pictures)
     return store
 
 

@@ -14,10 +14,10 @@ from rewards.multi_tap_model import RatingModel, RatingSettings
 from rewards.multi_tap_prompt import PROMPT
 from rlcap.console import progress
 from rlcap.data.images import open_image
-from rlcap.data.rated_captions import RatedCaption
-from rlcap.training.arguments import require
+from rlcap.data.judgments import FORMATS, JudgedCaption
+from rlcap.evaluation.judged import rating_measures
+from rlcap.training.arguments import require, require_split
 from rlcap.training.multi_tap_objectives import ALPHAS, FOLDS
-from rlcap.training.rating_measures import rating_measures
 from rlcap.training.reward_trainer import RewardArguments, RewardTrainer
 
 TRAINABLE = ("full", "lora", "head")
@@ -29,9 +29,15 @@ class MultiTapArguments(RewardArguments):
 
     # > Parameters of the data
     data: str = field(
-        default="", metadata={"help": "JSON lines: image or frames, caption, rating, objectives, image_id, split"}
+        default="", metadata={"help": "folder of Flickr8k-Expert, VICR's CSV, or JSONL of ratings and objectives"}
     )
-    images: str | None = field(default=None, metadata={"help": "folder of the pictures; default: beside `data`"})
+    data_format: str = field(default="auto", metadata={"help": f"auto, {', '.join(FORMATS)}"})
+    images: str | None = field(default=None, metadata={"help": "folder of the pictures; default: the data's own"})
+    split: list[float] = field(
+        default_factory=lambda: [0.65, 0.15, 0.2],
+        metadata={"help": "pictures of train, val and test, as shares or numbers, where the data has no split itself"},
+    )
+    split_seed: int = field(default=0, metadata={"help": "of the split alone, so that seeds share one"})
     rating_range: list[float] | None = field(
         default=None, metadata={"help": "lowest and highest rating of the scale; default: of the training rows"}
     )
@@ -63,7 +69,8 @@ class MultiTapArguments(RewardArguments):
         if self.greater_is_better is None:
             self.greater_is_better = self.metric_for_best_model not in ("loss", "mae")
         super().__post_init__()
-        require(bool(self.data), "data", self.data, "the path of rated captions (--data ratings.jsonl)")
+        require(bool(self.data), "data", self.data, "a file or folder of rated captions (--data ratings.jsonl)")
+        require_split(self.split)
         require(bool(self.model), "model", self.model, "an image-text-to-text model (--model DIR|ID)")
         require(self.train_weights in TRAINABLE, "train_weights", self.train_weights, f"one of {', '.join(TRAINABLE)}")
         require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
@@ -94,7 +101,7 @@ class RatedCollator:
     def __init__(self, model: RatingModel) -> None:
         self.prompt, self.settings, self.dtype = model.prompt, model.settings, model.lvlm.dtype
 
-    def __call__(self, rows: Sequence[RatedCaption]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[JudgedCaption]) -> dict[str, Tensor]:
         pictures = [[open_image(path) for path in row.pictures] for row in rows]
         inputs = as_dtype(self.prompt(pictures, [row.caption for row in rows]), self.dtype)
         return {**inputs, "labels": torch.tensor([self.settings.scaled(row.rating) for row in rows])}
@@ -109,8 +116,8 @@ class MultiTapTrainer(RewardTrainer):
         self,
         model: RatingModel,
         args: MultiTapArguments,
-        train_rows: Sequence[RatedCaption],
-        eval_rows: Sequence[RatedCaption] | None = None,
+        train_rows: Sequence[JudgedCaption],
+        eval_rows: Sequence[JudgedCaption] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -135,7 +142,7 @@ class MultiTapTrainer(RewardTrainer):
         return (loss, {"ratings": ratings}) if return_outputs else loss
 
 
-def rating_scale(rows: Sequence[RatedCaption], given: Sequence[float] | None) -> tuple[float, float]:
+def rating_scale(rows: Sequence[JudgedCaption], given: Sequence[float] | None) -> tuple[float, float]:
     """The ends of the scale: as given, or the lowest and the highest training rating.
 
     Raises ValueError where a rating is outside of the given scale, or all ratings are the same.
@@ -150,7 +157,7 @@ def rating_scale(rows: Sequence[RatedCaption], given: Sequence[float] | None) ->
     return given[0], given[1]
 
 
-def new_model(args: MultiTapArguments, train_rows: Sequence[RatedCaption]) -> RatingModel:
+def new_model(args: MultiTapArguments, train_rows: Sequence[JudgedCaption]) -> RatingModel:
     """The base model with a new head, and what trains of it."""
     lowest, highest = rating_scale(train_rows, args.rating_range)
     settings = RatingSettings(args.prompt, lowest, highest, args.model)
@@ -165,7 +172,7 @@ def new_model(args: MultiTapArguments, train_rows: Sequence[RatedCaption]) -> Ra
 
 @torch.inference_mode()
 def embed_all(
-    model: RatingModel, rows: Sequence[RatedCaption], batch_size: int, workers: int = 0
+    model: RatingModel, rows: Sequence[JudgedCaption], batch_size: int, workers: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, H] and ratings [N] on [0, 1] of rated captions, by a model that does not change."""
     model.eval()

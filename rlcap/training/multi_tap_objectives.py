@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from rewards.multi_tap_objectives import Objectives
-from rlcap.training.rating_measures import rating_measures
+from rlcap.evaluation.judged import rating_measures
 
 ALPHAS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # the published grid
 FOLDS = 5

@@ -6,24 +6,23 @@ from typing import Any
 
 from rewards.multi_tap_model import RatingModel
 from rlcap.console import say
-from rlcap.data.rated_captions import RatedCaption
+from rlcap.data.judgments import JudgedCaption, Judgments, read_judgments, split_by_picture
+from rlcap.evaluation.judged import rating_measures
 from rlcap.tracking.run_directory import write_json
 from rlcap.training import checkpoints
 from rlcap.training.multi_tap import MultiTapArguments, embed_all
 from rlcap.training.multi_tap_objectives import fit_objectives, measure_objectives
-from rlcap.training.rating_measures import rating_measures
 
 
-def of_split(rows: Sequence[RatedCaption], split: str, source: str) -> list[RatedCaption]:
-    """The rows of a split; ValueError naming the splits there are where it has none."""
-    found = [row for row in rows if row.split == split]
-    if not found:
-        there = ", ".join(sorted({row.split for row in rows}))
-        raise ValueError(f"{source} has no rows in the split {split!r}; there are {there}")
-    return found
+def rated_splits(args: MultiTapArguments) -> Judgments:
+    """The rated captions that `args` name, split by picture; ValueError where they lack ratings or a split."""
+    judgments = read_judgments(args.data, args.data_format, args.images)
+    judgments.require_ratings(args.data)
+    needed = ("train",) if args.eval_strategy == "no" else ("train", "val")
+    return split_by_picture(judgments, args.split, args.split_seed, needed)
 
 
-def stage_two(args: MultiTapArguments, directory: Path, rows: Sequence[RatedCaption]) -> dict[str, Any]:
+def stage_two(args: MultiTapArguments, directory: Path, rows: Sequence[JudgedCaption]) -> dict[str, Any]:
     """Fits the objectives of the training rows, writes them into the reward's directory, measures every other split.
 
     Returns split -> {"overall": measures, objective: measures}, which is also `ratings.json` in the run's folder. Data
@@ -41,7 +40,7 @@ def stage_two(args: MultiTapArguments, directory: Path, rows: Sequence[RatedCapt
             model.save(unfinished)
             objectives.save(unfinished)
     measured: dict[str, Any] = {}
-    for split in dict.fromkeys(row.split for row in rows if row.split != "train"):
+    for split in dict.fromkeys(row.split for row in rows if row.split not in ("train", None)):
         own = [row for row in rows if row.split == split]
         if len(own) < 2:
             continue

@@ -1,6 +1,7 @@
 """What the trainers of learned rewards share: whole checkpoints, the best model, metrics.jsonl, going on."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,12 @@ class RewardArguments(TrainingArguments):
 class RewardTrainer(Trainer):
     """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
 
-    The model that is best by `metric_for_best_model` is in `model/`, the last one where nothing is evaluated.
+    The model that is best by `metric_for_best_model` is in the folder `exported`, the last one where nothing is
+    evaluated.
     """
 
     args: RewardArguments
+    exported = "model"  # the folder of the reward, in the run's
 
     def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
         super().__init__(model=model, args=args, **options)
@@ -75,9 +78,9 @@ class RewardTrainer(Trainer):
         return {name: p for name, p in self._bare().named_parameters() if p.requires_grad}
 
     def export(self) -> None:
-        """Writes the reward as it is now into `model/`, which appears whole or not at all."""
+        """Writes the reward as it is now into its folder, which appears whole or not at all."""
         if self.args.should_save:
-            with checkpoints.whole_directory(self.run_dir / "model") as unfinished:
+            with checkpoints.whole_directory(self.run_dir / self.exported) as unfinished:
                 self._bare().save(unfinished)
         self.accelerator.wait_for_everyone()
 
@@ -125,13 +128,14 @@ class RewardTrainer(Trainer):
             run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", step)
 
 
-def train(trainer: RewardTrainer, command: str) -> Path:
-    """Trains, or goes on from the last complete checkpoint; returns the folder of the reward, `model/`.
+def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | None = None) -> Path:
+    """Trains, or goes on from the last complete checkpoint; returns the folder of the reward.
 
+    described: what determines the run beside its arguments, for `run.json`.
     Raises ValueError where the run's folder holds a run with other settings.
     """
     args, run_dir = trainer.args, trainer.run_dir
-    settings = json.loads(json.dumps(settings_of(args)))
+    settings = json.loads(json.dumps({**(described or {}), **settings_of(args)}))
     resume = checkpoints.last_complete(run_dir)
     if trainer.is_world_process_zero():
         refuse_another_run(run_dir, settings)
@@ -145,4 +149,4 @@ def train(trainer: RewardTrainer, command: str) -> Path:
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if args.eval_strategy == "no" or trainer.state.best_metric is None:
         trainer.export()
-    return run_dir / "model"
+    return run_dir / trainer.exported

@@ -10,6 +10,8 @@ from transformers import TrainerState
 import rewards
 from captioners.types import CaptionTokens
 from rewards import Reward
+from rewards.pictures import LazyImages
+from rlcap.data.collate import open_visual
 from rlcap.data.content import looked_at
 from rlcap.objectives.advantages import group_std
 from rlcap.training.running_means import RunningMeans
@@ -53,6 +55,8 @@ class Rewarder:
         """
         k = captions.ids.shape[1]
         columns = _columns(batch, captions)
+        if "images" not in batch and any("images" in function.needs for function in self.functions):
+            columns["images"] = LazyImages(open_visual, batch["rows"], k)
         extra: dict[str, list[Any]] = {}
         # What TRL hands over beside the dataset's columns; captioners are not prompted here.
         columns |= {"prompts": [""] * len(columns["finished"]), "trainer_state": trainer_state}

@@ -19,6 +19,8 @@ from captioners.weights import fingerprint
 from rewards import Reward
 from rlcap.console import say
 from rlcap.data import load_captions, require_references
+from rlcap.data.captions import LOOKED_AT
+from rlcap.data.content import BadImage, looked_at, readable
 from rlcap.data.features import FeatureStore
 from rlcap.data.source_kind import kind_of
 from rlcap.data.stream import CaptionStream
@@ -75,6 +77,20 @@ def require_training_references(train: datasets.Dataset | CaptionStream) -> None
     """Raises ValueError naming training rows without references; those of a stream are looked at as they come."""
     if isinstance(train, datasets.Dataset):
         require_references(train)
+
+
+def require_pictures(train: datasets.Dataset | CaptionStream) -> None:
+    """Raises ValueError where none of the first pictures is there: with stored features they were not looked for."""
+    if isinstance(train, CaptionStream):
+        return
+    missing = []
+    for row in train.select(range(min(LOOKED_AT, len(train)))):
+        try:
+            readable(looked_at(row)[0])
+            return
+        except BadImage as error:
+            missing.append(str(error))
+    raise ValueError(f"the rewards look at pictures, and none of the first is there (--images DIR): {missing[0]}")
 
 
 def references_of(train: datasets.Dataset | CaptionStream) -> Mapping[str, list[str]]:

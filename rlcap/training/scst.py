@@ -18,6 +18,7 @@ from torch.utils.data import Sampler
 from captioners.base import Captioner
 from captioners.types import CaptionTokens, GenerationSettings, VisualContext
 from rewards import Reward
+from rewards.reward import opens_lazily
 from rlcap.captioning import evaluating
 from rlcap.data.stream import CaptionStream
 from rlcap.objectives.advantages import advantages
@@ -71,8 +72,11 @@ class SCSTTrainer(CaptionerTrainer):
         require(
             args.num_iterations == 1 or not streamed, "num_iterations", args.num_iterations, "1 for a stream of shards"
         )
-        needs = {column for reward in reward_functions for column in reward.needs}
-        super().__init__(captioner, args, train_dataset, eval_dataset, keep_images="images" in needs, **options)
+        looking = [reward for reward in reward_functions if "images" in reward.needs]
+        # Beside stored features, rewards that remember what they saw open pictures themselves: nothing is seen twice.
+        lazy = options.get("features") is not None and all(map(opens_lazily, looking))
+        keep_images = bool(looking) and not lazy
+        super().__init__(captioner, args, train_dataset, eval_dataset, keep_images=keep_images, **options)
         weights = args.reward_weights or [1.0] * len(reward_functions)
         self.rewarder = Rewarder(reward_functions, weights, args.reward_aggregation)
         self.generation = GenerationSettings(

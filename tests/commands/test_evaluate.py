@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rlcap.cli import main as rlcap
 from rlcap.commands.evaluate import main
@@ -79,3 +80,32 @@ def test_flickr8k_references_without_their_pictures(shared: Path, tmp_path: Path
     assert result["bleu_4"] == pytest.approx(100, abs=1e-4)
     assert result["bad_ending_rate"] < 1
     assert 90 < result["novel_share"] < 100
+
+
+def test_captions_retrieve_their_pictures(tmp_path: Path) -> None:
+    """Two pictures, of which a caption finds one: what the ranks by themselves say, through the command."""
+    pytest.importorskip("open_clip", reason="the encoder is open_clip's: pip install 'rlcap[clip]'")
+    from tiny_clip import random_state, write_open_clip
+
+    from rewards.clip_features import Features
+    from rewards.dual_encoder_loading import load_dual_encoder
+    from rlcap.evaluation.retrieval import caption_hits
+
+    encoder = write_open_clip(tmp_path / "clip", random_state())
+    captions = {"1": "a dog runs", "2": "a red bus"}
+    (tmp_path / "photos").mkdir()
+    for name, colour in (("1", "red"), ("2", "blue")):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / "photos" / f"{name}.png")
+    rows = [{"image": f"{name}.png", "references": [text]} for name, text in captions.items()]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "p.json").write_text(json.dumps(captions))
+    files = ["--predictions", str(tmp_path / "p.json"), "--references", str(tmp_path / "r.jsonl")]
+    look = ["--images", str(tmp_path / "photos"), "--retrieval-encoder", str(encoder), "--retrieval-prefix", ""]
+    main([*files, *look, "--metrics", "retrieval", "--output", str(tmp_path / "o.json")])
+    result = json.loads((tmp_path / "o.json").read_text())
+    features = Features(load_dual_encoder(encoder), device="cpu", autocast=None, batch_size=2, capacity=0)
+    visuals = {name: {"image": str(tmp_path / "photos" / f"{name}.png")} for name in captions}
+    hits = caption_hits(features, captions, visuals, "")
+    assert result["retrieval_1"] == 50 * sum(own[0] for own in hits.values())
+    assert result["retrieval_5"] == 100
+    assert "bleu_4" not in result

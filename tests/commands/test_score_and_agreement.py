@@ -85,9 +85,22 @@ def test_ranks_of_torchrun(given: list[str], tmp_path: Path, monkeypatch: pytest
     assert json.loads((tmp_path / "out.json").read_text())["scored"] == 3
 
 
+def test_several_rewards_are_summed_with_their_weights(given: list[str], tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "data.jsonl")]
+    options = ["--reward-options", '{"my_rewards:Width": {"times": 2}, "repetition": {"n": 1}}']
+    score(["--reward", "my_rewards:Width", "repetition", "--reward-weights", "0.5", "-1", *options, *given, *data])
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [row["score"] for row in result["scores"]] == [10.5, 21, 21]
+    assert result["header"]["reward"]["name"] == "width + repetition"
+    assert result["header"]["reward"]["weights"] == {"width": 0.5, "repetition": -1.0}
+    assert result["header"]["reward"]["rewards"][0] == {"name": "width", "times": 2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--reward", "bleu", "grammar", "--reward-options", '{"n": 1}'], "an object of names (bleu, grammar) and"),
+        (["--reward", "bleu", "repetition", "--reward-weights", "1"], "1 weights for 2 rewards (bleu, repetition)"),
         (["--reward", "my_rewards:Width"], "needs images and references: name their --data"),
         (["--reward", "bleu", "--data", "DATA", "--split", "test"], "has captions of 1 picture (0) that"),
         (["--reward", "bleu", "--reward-options", "[1]"], "--reward-options must be a JSON object, not [1]"),

@@ -4,5 +4,5 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-for folder in ("tests/captioners", "tests/training", "docs"):  # tiny.py, small.py, reference.py
+for folder in ("tests/captioners", "tests/rewards", "tests/training", "docs"):  # tiny, lvlms, small, reference
     sys.path.insert(0, str(ROOT / folder))

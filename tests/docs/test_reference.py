@@ -12,8 +12,11 @@ from transformers import HfArgumentParser, TrainingArguments
 
 import rlcap.training
 from rlcap.cli import COMMANDS
+from rlcap.commands.reward import REWARDS
 from rlcap.evaluation.metrics import METRICS
 from rlcap.training.arguments import CaptionerTrainingArguments, DataArguments, default_settings
+from rlcap.training.grammar import GrammarArguments
+from rlcap.training.multi_tap import MultiTapArguments
 from rlcap.training.xe import XEArguments
 
 
@@ -62,9 +65,11 @@ def test_the_table_says_type_default_and_what_transformers_has() -> None:
 
 def test_required_keys_are_refused_where_they_are_not_set() -> None:
     refused = set()
-    for arguments in (DataArguments, CaptionerTrainingArguments):
+    given = {"data": "x", "output_dir": "y"}
+    cases = {DataArguments: {}, CaptionerTrainingArguments: {}, MultiTapArguments: given, GrammarArguments: given}
+    for arguments, known in cases.items():
         with pytest.raises(ValueError) as error:
-            arguments()
+            arguments(**known)
         refused.add(str(error.value).split()[0])
     assert refused == REQUIRED
 
@@ -73,6 +78,8 @@ def test_commands_and_metrics_are_all_there() -> None:
     commands, metrics = page("commands.md"), page("metrics.md")
     for command in COMMANDS:
         assert f"## rlcap {command}\n" in commands
+    for reward in REWARDS:
+        assert f"### rlcap reward {reward}\n" in commands
     for flag in ("--per-caption", "--num-beams", "--captions-only", "--pictures", "--report-to", "--max-bad-images"):
         assert flag in commands
     for metric in set(METRICS) - {"captions"}:

@@ -1,7 +1,7 @@
-"""Every shell block of the README and the tutorial runs, on drawn scenes and tiny models, or says here why it does not.
+"""Shell blocks of the README, the tutorial and the page on TRL run, on drawn scenes and tiny models, or say why not.
 
 The blocks run in their order, in a folder in which their data and models stand under the names they use. What
-a block says is changed only as it stands in BLOCKS, which has every block of both pages.
+a block says is changed only as it stands in BLOCKS, which has every block of these pages.
 """
 
 import json
@@ -13,12 +13,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import lvlms
 import pytest
 import torch
 from commands import rlcap
 from pages import ROOT, blocks
 from small import scene_captioner
-from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+from transformers import AutoProcessor, BitImageProcessor, Dinov2Config, Dinov2Model
 
 from rlcap.data import load_captions
 from rlcap.data.scenes import make_scenes
@@ -48,6 +49,10 @@ BLOCKS: dict[str, dict[str, Run | NotRun]] = {
         "Your own data and your own captioner, 1": TWO_STEPS,
         "Your own data and your own captioner, 2": TWO_STEPS,
     },
+    "docs/from-trl.md": {
+        "Rewards, both ways, 1": TWO_STEPS,
+        "Rewards, both ways, 2": Run(),
+    },
     "docs/tutorial.md": {
         "1. Install, and see it work, 1": NEEDS_NETWORK,
         "2. Your data, 1": Run("2000, 100, 200", "24, 6, 6"),
@@ -59,6 +64,15 @@ BLOCKS: dict[str, dict[str, Run | NotRun]] = {
         "7. What did it bring?, 1": Run(),
         "7. What did it bring?, 2": Run(),
     },
+}
+
+FILES: dict[str, dict[str, Run]] = {
+    "docs/from-trl.md": {
+        "grpo.py": Run(
+            'output_dir="runs/grpo"',
+            'output_dir="runs/grpo", max_steps=2, max_completion_length=6, use_cpu=True, bf16=False, report_to="none"',
+        )
+    }
 }
 
 
@@ -96,6 +110,24 @@ def lay_out_tutorial(folder: Path) -> None:
     BitImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(vision)
 
 
+def lay_out_from_trl(folder: Path) -> None:
+    """A trained captioner and its data, and a tiny LVLM by its Hub id's name."""
+    lay_out_readme(folder)
+    (folder / "dataset_coco.json").rename(folder / "dataset_flickr8k.json")
+    (folder / "coco").rename(folder / "images")
+    (folder / "runs" / "xe").mkdir(parents=True)
+    (folder / "nlpconnect" / "vit-gpt2-image-captioning").rename(folder / "runs" / "xe" / "best")
+    lvlm = lvlms.llava(folder / "HuggingFaceTB" / "SmolVLM-256M-Instruct")
+    processor = AutoProcessor.from_pretrained(lvlm)
+    processor.tokenizer.eos_token = "</s>"
+    processor.save_pretrained(lvlm)
+
+
+def changed(text: str, how: Run) -> str:
+    """A block as it runs here."""
+    return text.replace(how.what, how.by) if how.what else text
+
+
 def run(page: str, folder: Path, output: Path) -> None:
     """Runs the blocks of a page in `folder`, where the files that it shows are written; what they say is in `output`.
 
@@ -105,12 +137,12 @@ def run(page: str, folder: Path, output: Path) -> None:
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for block in blocks(page):
         if block.is_file:
-            (folder / block.name).write_text(block.text)
+            change = FILES.get(page, {}).get(block.name, Run())
+            (folder / block.name).write_text(changed(block.text, change))
             continue
         how = BLOCKS[page][block.name]
         if isinstance(how, Run):
-            text = block.text.replace(how.what, how.by) if how.what else block.text
-            for line in text.replace("\\\n", " ").splitlines():
+            for line in changed(block.text, how).replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["rlcap"]:
                     done = rlcap(words[1:], output, working_directory=folder)
@@ -125,6 +157,8 @@ def test_the_table_has_every_block_and_changes_only_what_is_there(page: str) -> 
     assert list(shell) == list(BLOCKS[page])
     for name, how in BLOCKS[page].items():
         assert isinstance(how, NotRun) or how.what in shell[name]
+    files = {block.name: block.text for block in blocks(page) if block.is_file}
+    assert all(how.what in files[name] for name, how in FILES.get(page, {}).items())
 
 
 @pytest.mark.slow
@@ -133,6 +167,13 @@ def test_the_readme_runs(folder: Path, tmp_path: Path) -> None:
     run("README.md", folder, tmp_path)
     assert (folder / "runs" / "scst" / "best").is_dir()
     assert len(logged(folder / "runs" / "red", "rewards/mentions_red/mean")) == 2
+
+
+def test_rewards_go_both_ways_between_trl_and_here(folder: Path, tmp_path: Path) -> None:
+    lay_out_from_trl(folder)
+    run("docs/from-trl.md", folder, tmp_path)
+    assert len(logged(folder / "runs" / "trl", "rewards/judged/mean")) == 2
+    assert (folder / "runs" / "grpo" / "checkpoint-2").is_dir()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
-"""Makes the small benchmarks of judged.py importable."""
+"""Makes the small benchmarks of judged.py and the small CLIPs of the reward tests importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "rewards")]

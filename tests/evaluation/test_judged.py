@@ -10,8 +10,8 @@ def test_agreement_by_hand() -> None:
     scores, ratings = np.array([1.0, 2.0, 3.0, 3.0]), np.array([1.0, 3.0, 2.0, 2.4])
     found = agreement(scores, ratings, np.array([0, 0, 1, 1]))
     # concordant: 01, 02, 03; discordant: 12, 13; tied in the scores: 23
-    assert found["kendall_tau_b"] == pytest.approx(1 / np.sqrt(5 * 6))
-    assert found["kendall_tau_c"] == pytest.approx(2 * 1 / (16 * (3 - 1) / 3))
+    assert found["kendall_b"] == pytest.approx(1 / np.sqrt(5 * 6))
+    assert found["kendall_c"] == pytest.approx(2 * 1 / (16 * (3 - 1) / 3))
     assert found["pearson"] == pytest.approx(np.corrcoef(scores, ratings)[0, 1])
     # rounded, 2 and 2.4 are a tie: of five pairs three are right
     assert (found["pair_accuracy"], found["pairs"]) == (pytest.approx(0.6), 5)

@@ -124,7 +124,7 @@ def test_a_clip_is_its_frames(trained: Path) -> None:
     reward = rewards.load("multi-tap", path=trained)
     forth, back = reward(CAPTIONS[:1] * 2, images=[PICTURES, PICTURES[::-1]])
     assert forth != pytest.approx(back, abs=1e-6)
-    with pytest.raises(ValueError, match=r"images\[0\] is 'x.png'"):
+    with pytest.raises(ValueError, match=r"row 0 of the column 'images' is 'x\.png'"):
         reward(CAPTIONS[:1], images=["x.png"])
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     for file in trained.iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
     save_file({"weight": torch.zeros(1, 8), "bias": torch.zeros(1)}, broken / "rating_head.safetensors")
-    with pytest.raises(ValueError, match=r"weight \(1, 8\), and the head of this model has .*weight \(1, 32\)"):
+    with pytest.raises(ValueError, match=r"weight is \[1, 8\] and must be \[1, 32\]"):
         rewards.load("multi-tap", path=broken)
     weights = load_file(trained / "model.safetensors")
     lost = next(name for name in weights if "layers.1.self_attn.q_proj" in name and "language" in name)

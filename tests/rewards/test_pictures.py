@@ -3,14 +3,18 @@
 import pytest
 from PIL import Image
 
-from rewards.pictures import checked_pictures
+from rewards.pictures import LazyImages, Pictures
 
 RED, BLUE = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
 
 
-def names(images=None, image=None, image_id=None, length=None) -> list:
+def gathered(images=None, image=None, image_id=None, length=None) -> Pictures:
     length = len(images if images is not None else image) if length is None else length
-    return [name for name, _ in checked_pictures(images, image, image_id, length, "clip-s")]
+    return Pictures(images, image, image_id, length, "clip-s")
+
+
+def names(*columns, **named) -> list:
+    return gathered(*columns, **named).names
 
 
 def test_pictures_are_named_by_id_else_by_pixels() -> None:
@@ -29,6 +33,10 @@ def test_trl_hands_pictures_in_lists_and_as_image() -> None:
 def test_what_is_no_picture_is_named_by_its_row(broken) -> None:
     with pytest.raises(ValueError, match="clip-s: row 1 of the column 'images' is "):
         names([RED, broken])
+    by_id = gathered([RED, broken], image_id=["x", "y"])
+    assert by_id["id", "x"] == (RED,)
+    with pytest.raises(ValueError, match="clip-s: row 1 of the column 'images' is "):
+        by_id["id", "y"]
 
 
 def test_missing_columns() -> None:
@@ -36,3 +44,23 @@ def test_missing_columns() -> None:
         names(length=2)
     with pytest.raises(ValueError, match="the column 'image_id' has 1 values for 2"):
         names([RED, BLUE], image_id=["x"])
+
+
+def test_lazy_images_are_opened_once_and_only_where_they_are_looked_at() -> None:
+    opened = []
+
+    def open_one(color: str) -> Image.Image:
+        opened.append(color)
+        return Image.new("RGB", (4, 4), color)
+
+    column = LazyImages(open_one, ["red", "blue", "green"], repeats=2)
+    assert len(column) == 6
+    pictures = gathered(column, image_id=["r", "r", "b", "b", "g", "g"])
+    assert list(pictures) == [("id", "r"), ("id", "b"), ("id", "g")]
+    assert not opened
+    assert pictures["id", "b"] == pictures["id", "b"] == (BLUE,)
+    assert column[3] is column[2]
+    assert opened == ["blue"]
+    assert column[-1] == column[4:5][0]
+    assert [picture.getpixel((0, 0)) for picture in column[::2]] == [(255, 0, 0), (0, 0, 255), (0, 128, 0)]
+    assert opened == ["blue", "green", "red"]

@@ -1,5 +1,6 @@
 """Running rewards with checks, and combining their values."""
 
+import asyncio
 import math
 
 import numpy as np
@@ -35,6 +36,27 @@ def test_several_rewards_run_over_one_batch() -> None:
         "later": [1.0, None],
         "strict": [1.0, 0.0],
     }
+
+
+def test_async_rewards_wait_together_and_in_a_running_loop_too() -> None:
+    """Each lets the other go on: one after the other they would wait for ever (until the timeout)."""
+    met = asyncio.Event()
+
+    async def first(completions, **kwargs):
+        await asyncio.wait_for(met.wait(), 5)
+        return [1.0] * len(completions)
+
+    async def second(completions, **kwargs):
+        met.set()
+        return [2.0] * len(completions)
+
+    async def notebook():
+        return score([first, length, second], CAPTIONS, COLUMNS)
+
+    results = asyncio.run(notebook())
+    assert list(results) == ["first", "length", "second"]
+    assert results["first"] == [1.0, 1.0]
+    assert results["second"] == [2.0, 2.0]
 
 
 def test_numbers_of_arrays_are_accepted() -> None:

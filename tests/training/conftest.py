@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-for folder in ("captioners", "tracking"):  # tiny and wandb_reader
+for folder in ("captioners", "rewards", "tracking"):  # tiny, tiny encoders and wandb_reader
     sys.path.insert(0, str(TESTS / folder))
 
 from small import scene_captioner  # noqa: E402

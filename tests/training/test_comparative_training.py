@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import pictures
+from tiny_encoders import tiny_encoders
 
+from rewards.comparative.encoders import PictureEncoder
+from rlcap.data.judgments import JudgedCaption, Judgments
 from rlcap.data.pairs import levels_of
 from rlcap.evaluation.judged import agreement
 from rlcap.tracking.run_directory import read_metrics
 from rlcap.training.comparative import HeadTraining, cosine
 from rlcap.training.comparative_arguments import ComparativeArguments
-from rlcap.training.comparative_vectors import JudgedVectors
+from rlcap.training.comparative_vectors import JudgedVectors, picture_store, vectors_of
 
 
 def judged(pictures: int, seed: int, preferences: bool = False) -> JudgedVectors:
@@ -42,7 +46,7 @@ SETTINGS = ComparativeArguments(
     decay_steps=None,
     learning_rate=1e-2,
     rounds=4,
-    device="cpu",
+    use_cpu=True,
 )
 
 
@@ -173,3 +177,21 @@ def test_learning_rate_falls_by_a_cosine() -> None:
 def test_what_is_wrong_in_a_recipe_is_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SETTINGS, **changes)
+
+
+def test_a_clip_is_the_mean_of_its_frames(tmp_path: Path) -> None:
+    picture_path, _ = tiny_encoders(tmp_path)
+    encoder = PictureEncoder.from_pretrained(picture_path)
+    for number, picture in enumerate(pictures(3)):
+        picture.save(tmp_path / f"{number}.png")
+    paths = [str(tmp_path / f"{number}.png") for number in range(3)]
+    rated = [JudgedCaption("clip", tuple(paths), "a", (1.0,)), JudgedCaption("one", (paths[0],), "b", (2.0,))]
+    how = {"grids": None, "batch_size": 2, "max_bad_images": 0.0}
+    store = picture_store(encoder, rated, tmp_path / "clips", **how)
+    vectors = vectors_of(Judgments(rated), store, "mean", {"a": torch.zeros(2), "b": torch.ones(2)})
+    frames = encoder(encoder.preprocess(pictures(3)))
+    torch.testing.assert_close(vectors.pictures[0], frames.mean(0), atol=2e-3, rtol=2e-3)  # kept in half precision
+    torch.testing.assert_close(vectors.pictures[1], frames[0], atol=2e-3, rtol=2e-3)
+    alone = picture_store(encoder, rated[1:], tmp_path / "pictures", **how)
+    assert alone.header["frames"] == 1
+    assert store.header["frames"] == 3

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 import rewards
 from rlcap.cli import main
-from rlcap.data.rated_captions import load_rated_captions
 from rlcap.training.multi_tap_objectives import fit_objectives, measure_objectives
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rewards"))
@@ -121,26 +120,23 @@ def test_what_is_refused(more: tuple[str, ...], message: str, data: Path, base: 
         run_debug(data, base, tmp_path, *more)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"caption": "a", "rating": 1}', 'line 1 needs "image"'),
-        ('{"image": "a.png", "rating": 1}', '"caption" must be a text'),
-        ('{"image": "a.png", "caption": "a", "rating": "good"}', '"rating" must be a number'),
-        ('{"image": "a.png", "caption": "a", "rating": 1, "objectives": {"x": true}}', '"objectives.x" must be'),
-        ("[", "is not JSON"),
-        (
-            '{"image": "a.png", "caption": "a", "rating": 1}\n'
-            '{"image": "a.png", "caption": "b", "rating": 1, "split": "test"}',
-            'in the splits "train" and "test"',
-        ),
-    ],
-)
-def test_what_is_wrong_in_the_data_is_named(line: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "ratings.jsonl"
-    path.write_text(line)
-    with pytest.raises(ValueError, match=message):
-        load_rated_captions(path)
+def test_it_reads_what_the_comparative_scorer_reads(base: Path, tmp_path: Path) -> None:
+    """VICR's CSV, split by picture; and ratings are what it needs."""
+    header, rows = "image,caption,subset,ratings,rating_2", []
+    for number in range(10):
+        Image.new("RGB", (16, 16), COLOURS[number % 3]).save(tmp_path / f"{number}.png")
+        split = "val" if number >= 8 else "train"
+        rows += [
+            f"http://x.org/{number}.png,a {colour} circle,{split},{1 + k},{2 + k}" for k, colour in enumerate(COLOURS)
+        ]
+    (tmp_path / "vicr.csv").write_text("\n".join([header, *rows]))
+    run(tmp_path / "vicr.csv", base, tmp_path / "run", "--train_weights", "head", "--num_train_epochs", "1")
+    measured = json.loads((tmp_path / "run" / "ratings.json").read_text())
+    assert set(measured) == {"val"}
+    assert rewards.load("multi-tap", path=tmp_path / "run" / "model").describe()["rating_scale"] == [1.5, 3.5]
+    (tmp_path / "pairs.jsonl").write_text('{"image": "0.png", "better": "x", "worse": "y"}')
+    with pytest.raises(ValueError, match=r"2 captions of .* have no rating"):
+        run_debug(tmp_path / "pairs.jsonl", base, tmp_path / "other")
 
 
 def test_the_penalty_is_not_chosen_on_the_training_error() -> None:

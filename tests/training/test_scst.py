@@ -1,5 +1,6 @@
 """One step of the trainer against the policy gradient written out by hand, and what a step runs."""
 
+import asyncio
 import copy
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,28 @@ def test_a_reward_gets_what_trl_gives(tmp_path: Path) -> None:
     trainer.train()
     assert steps == [0, 1]
     assert all(line["longest"] >= 1 for line in trainer.state.log_history if "reward" in line)
+
+
+def test_an_async_reward_of_the_users_that_scores_some_captions(tmp_path: Path) -> None:
+    """TRL allows both; what is not scored is left out of the reward's mean."""
+
+    async def judged(completions: list[str], completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
+        await asyncio.sleep(0)
+        assert all(isinstance(completion, str) for completion in completions)  # as TRL's, where prompts are plain
+        return [None if i % 2 else 1.0 for i in range(len(completions))]
+
+    def always(completions: list[str], **columns: Any) -> list[float]:
+        return [0.5] * len(completions)
+
+    dataset, options = picture_dataset(tmp_path, 3), {"logging_strategy": "steps", "logging_steps": 1}
+    options |= {"rewards": ["m:judged", "m:always"]}
+    trainer = scst_trainer(tiny_encoder_decoder(), dataset, tmp_path / "run", as_reward(judged), **options)
+    trainer.rewarder.functions.append(as_reward(always))
+    trainer.rewarder.weights.append(1.0)
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "reward" in line]
+    assert [line["rewards/judged/mean"] for line in lines] == [1.0, 1.0]
+    assert [line["reward"] for line in lines] == [1.0, 1.0]  # 1.5 and 0.5 by turns
 
 
 def test_rewards_that_look_at_pictures_get_them(tmp_path: Path) -> None:

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from rlcap.console import progress
 from rlcap.evaluation.agreement.benchmark import Benchmark, Pair, Ratings
+from rlcap.evaluation.correlations import correlations
 
 Statistics = dict[str, float]
 Statistic = Callable[[np.ndarray], Statistics]
 Interval = tuple[float, float]
 
-# What the keys are called in tables; all values are x 100.
-TITLES = {"kendall_b": "Kendall τ-b", "kendall_c": "Kendall τ-c", "spearman": "Spearman ρ", "accuracy": "accuracy"}
+# What the published tables have of ratings, in their order; all values are x 100.
+OF_RATINGS = ("kendall_b", "kendall_c", "spearman")
 CONFIDENCE = 0.95
 
 
@@ -67,14 +67,7 @@ def _percent(right: np.ndarray) -> float:
 
 def _correlations(scores: np.ndarray, ratings: np.ndarray) -> Statistics:
     known = ~np.isnan(ratings)
-    scores, ratings = scores[known], ratings[known]
-    if len(ratings) < 2 or scores.min() == scores.max() or ratings.min() == ratings.max():
-        return dict.fromkeys(("kendall_b", "kendall_c", "spearman"), float("nan"))
-    return {
-        "kendall_b": 100 * float(stats.kendalltau(scores, ratings, variant="b").statistic),
-        "kendall_c": 100 * float(stats.kendalltau(scores, ratings, variant="c").statistic),
-        "spearman": 100 * float(stats.spearmanr(scores, ratings).statistic),
-    }
+    return {name: 100 * value for name, value in correlations(scores[known], ratings[known], OF_RATINGS).items()}
 
 
 def bootstrap(images: Sequence[str], of: Statistic, resamples: int, seed: int, what: str = "") -> dict[str, Interval]:

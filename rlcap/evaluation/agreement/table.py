@@ -11,13 +11,13 @@ from rlcap.evaluation.agreement.benchmark import Benchmark, Ratings
 from rlcap.evaluation.agreement.metrics import Metric
 from rlcap.evaluation.agreement.statistics import (
     CONFIDENCE,
-    TITLES,
     Interval,
     Statistics,
     bootstrap,
     measure,
     statistic,
 )
+from rlcap.evaluation.correlations import TITLES
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def as_markdown(benchmark: Benchmark, measured: Sequence[Agreement], resamples: 
 def title(key: str) -> str:
     """What a statistic is called in tables: "Kendall τ-b", "accuracy HC"."""
     name, _, category = key.partition("/")
-    return f"{TITLES[name]} {category}".strip()
+    return f"{TITLES.get(name, name)} {category}".strip()
 
 
 def cell(own: Agreement, key: str) -> str:

@@ -5,10 +5,10 @@ The real files were not at hand: the layout is that which EMScore's code reads, 
 
 from typing import Any
 
+from rlcap.data.annotation_files import find, picture_folder, read_json
 from rlcap.data.video import FrameChoice
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Pair
 from rlcap.evaluation.agreement.readers import Reading
-from rlcap.evaluation.agreement.readers.files import find, picture_folder, read_json
 
 NAME = "activitynet-foil"
 PROTOCOL = (

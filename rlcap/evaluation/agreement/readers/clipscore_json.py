@@ -4,9 +4,9 @@ import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rlcap.data.annotation_files import number_of, picture_folder, read_json
 from rlcap.data.rows import shown, text_list
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
-from rlcap.evaluation.agreement.readers.files import number_of, picture_folder, read_json
 
 
 def read_clipscore_json(path: Path, name: str, protocol: str, images: Path | None) -> Benchmark:

@@ -8,11 +8,11 @@ import csv
 from difflib import SequenceMatcher
 from pathlib import Path, PurePosixPath
 
+from rlcap.data.annotation_files import find, number_of, picture_folder, read_json
 from rlcap.data.karpathy import read_karpathy
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.agreement.readers.clipscore_json import read_clipscore_json
-from rlcap.evaluation.agreement.readers.files import find, number_of, picture_folder, read_json
 
 NAME = "composite"
 PROTOCOL = (

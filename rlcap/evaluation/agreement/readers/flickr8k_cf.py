@@ -5,11 +5,11 @@ The real annotations were not at hand: tested on small files of their layout.
 
 from pathlib import Path
 
+from rlcap.data.annotation_files import find, number_of, picture_folder, tab_separated
+from rlcap.data.flickr8k_captions import caption_of, flickr8k_captions, references_of
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.agreement.readers.clipscore_json import read_clipscore_json
-from rlcap.evaluation.agreement.readers.files import find, number_of, picture_folder, tab_separated
-from rlcap.evaluation.agreement.readers.flickr8k_captions import caption_of, flickr8k_captions, references_of
 
 NAME = "flickr8k-cf"
 PROTOCOL = (

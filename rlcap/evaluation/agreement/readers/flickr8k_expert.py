@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from rlcap.data.annotation_files import find, picture_folder
+from rlcap.data.judgments.flickr8k_expert import FILE, expert_rows
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.agreement.readers.clipscore_json import read_clipscore_json
-from rlcap.evaluation.agreement.readers.files import find, number_of, picture_folder, tab_separated
-from rlcap.evaluation.agreement.readers.flickr8k_captions import caption_of, flickr8k_captions, references_of
 
 NAME = "flickr8k-expert"
 PROTOCOL = (
@@ -18,22 +18,17 @@ PROTOCOL = (
 def read(data: str, reading: Reading) -> Benchmark:
     """From a folder with `ExpertAnnotations.txt` and Flickr8k's captions, or CLIPScore's `flickr8k.json`.
 
-    A line of the annotations: picture, caption id, three ratings, between tabs. Raises ValueError naming the line.
+    Raises ValueError naming the line that is wrong.
     """
     if Path(data).is_file():
         return read_clipscore_json(Path(data), NAME, PROTOCOL, reading.images)
-    path = find(data, ("ExpertAnnotations.txt", "flickr8k.json"), "Flickr8k-Expert")
+    path = find(data, (FILE, "flickr8k.json"), "Flickr8k-Expert")
     if path.suffix == ".json":
         return read_clipscore_json(path, NAME, PROTOCOL, reading.images)
-    captions = flickr8k_captions(data)
     folder = picture_folder(data, reading.images)
     found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
-    for (image, caption_id, *ratings), where in tab_separated(path, 5):
-        references = references_of(image, captions, where)
-        caption = caption_of(caption_id, captions, where)
-        if caption in references:
-            continue
-        image_id = Path(image).stem
-        candidate = Candidate(image_id, caption, tuple(references), {"image": str(folder / image)})
-        found.setdefault((image_id, caption), (candidate, []))[1].extend(number_of(own, where) for own in ratings)
+    for row in expert_rows(data):
+        image_id = Path(row.image).stem
+        candidate = Candidate(image_id, row.caption, row.references, {"image": str(folder / row.image)})
+        found.setdefault((image_id, row.caption), (candidate, []))[1].extend(row.ratings)
     return rated(NAME, found, PROTOCOL, str(path))

@@ -3,9 +3,9 @@
 The real files were not at hand: tested on small files of their layout.
 """
 
+from rlcap.data.annotation_files import find, picture_folder, read_json
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Pair
 from rlcap.evaluation.agreement.readers import Reading
-from rlcap.evaluation.agreement.readers.files import find, picture_folder, read_json
 
 NAME = "foil"
 PROTOCOL = (

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rlcap.data.annotation_files import json_lines, number_of, picture_folder
 from rlcap.data.rows import shown, text_list
 from rlcap.data.video import FrameChoice
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Pair, rated
 from rlcap.evaluation.agreement.readers import Reading
-from rlcap.evaluation.agreement.readers.files import json_lines, number_of, picture_folder
 
 NAME = "jsonl"
 RATED = "every single rating is a sample"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from rlcap.data.annotation_files import find, picture_folder
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Pair
 from rlcap.evaluation.agreement.readers import Reading
-from rlcap.evaluation.agreement.readers.files import find, picture_folder
 
 NAME = "pascal-50s"
 PROTOCOL = (

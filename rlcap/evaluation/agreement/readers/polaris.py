@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlcap.data.annotation_files import json_lines, number_of, picture_folder
 from rlcap.data.rows import shown, text_list
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
 from rlcap.evaluation.agreement.readers import Reading
-from rlcap.evaluation.agreement.readers.files import json_lines, number_of, picture_folder
 from rlcap.evaluation.scoring import TableRow
 
 NAME = "polaris"

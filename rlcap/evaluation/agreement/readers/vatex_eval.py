@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rlcap.data.annotation_files import find, picture_folder
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Ratings
 from rlcap.evaluation.agreement.readers import Reading
-from rlcap.evaluation.agreement.readers.files import find, picture_folder
 
 NAME = "vatex-eval"
 PROTOCOL = (

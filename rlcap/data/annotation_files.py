@@ -1,4 +1,4 @@
-"""Files of benchmarks: found or named as missing, and read with their place in messages."""
+"""Files of annotations: found or named as missing, and read with their place in messages."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -47,8 +47,8 @@ def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
                 continue
             try:
                 item = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{where} is not JSON ({error})") from error
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{where} is not JSON ({error.msg}, column {error.colno})") from error
             if not isinstance(item, dict):
                 raise ValueError(f"{where} must be an object, not {shown(item)}")
             yield item, where
@@ -67,11 +67,11 @@ def tab_separated(path: Path, columns: int) -> Iterator[tuple[list[str], str]]:
             yield fields, where
 
 
-def number_of(text: Any, where: str) -> float:
+def number_of(text: Any, where: str, name: str = "a rating") -> float:
     """A rating as a number; raises ValueError naming its place."""
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise ValueError(f"{where}: a rating must be a number, not {shown(text)}")
     try:
+        if isinstance(text, bool) or not isinstance(text, str | int | float):
+            raise ValueError
         return float(text)
     except ValueError:
-        raise ValueError(f"{where}: a rating must be a number, not {shown(text)}") from None
+        raise ValueError(f"{where}: {name} must be a number, not {shown(text)}") from None

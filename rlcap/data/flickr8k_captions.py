@@ -1,7 +1,7 @@
 """The captions of Flickr8k's photographs, which the ratings name as `file.jpg#number`."""
 
+from rlcap.data.annotation_files import find, read_json, tab_separated
 from rlcap.data.karpathy import read_karpathy
-from rlcap.evaluation.agreement.readers.files import find, read_json, tab_separated
 
 FILES = ("dataset_flickr8k.json", "Flickr8k.token.txt")
 

@@ -1,0 +1,74 @@
+"""Work shared out over processes: each appends lines to a file of its own, and what is in any is not done again."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Parts:
+    """The folder OUTPUT.parts beside an output: a file a rank, a header in its first line and then a line a batch.
+
+    head: what determines the work, as JSON; parts with another one are refused.
+    """
+
+    def __init__(self, output: Path, head: Mapping[str, Any]) -> None:
+        self.folder = output.with_name(output.name + ".parts")
+        self.head = head
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every whole line of every part, headers apart.
+
+        Raises ValueError for a part with another header, and FileNotFoundError where another rank removes the folder
+        just now.
+        """
+        found: list[dict[str, Any]] = []
+        for path in sorted(self.folder.glob("*.jsonl")):
+            first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
+            if first and json.loads(first) != self.head:
+                raise ValueError(
+                    f"{path} was begun with other settings than these: {_difference(json.loads(first), self.head)}; "
+                    f"remove the folder {self.folder} to start anew, or choose another output"
+                )
+            found.extend(map(json.loads, lines))
+        return found
+
+    def part(self, rank: int) -> "Part":
+        """The file of a rank, open to be appended to."""
+        return Part(self.folder / f"{rank}.jsonl", self.head)
+
+    def remove(self) -> None:
+        """Removes the folder, once the output is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Part:
+    """A rank's file: every line is on the disk before the next one is written; a half line is cut off."""
+
+    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("a+b")
+        self.file.seek(0)
+        whole = self.file.read().rfind(b"\n") + 1
+        self.file.truncate(whole)
+        if not whole:
+            self.append(head)
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Writes one line of JSON."""
+        self.file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    return "; ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys)

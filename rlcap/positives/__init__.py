@@ -1,0 +1,1 @@
+"""Generated positives for PAC-S++: captions for pictures, and pictures for captions."""
