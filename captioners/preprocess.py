@@ -31,28 +31,16 @@ def as_pixel_values(
 ) -> dict[str, Tensor]:
     """B pictures as "pixel_values" [B, 3, H, W], or B clips as [B, F, 3, H, W], with "frame_mask" [B, F] if ragged.
 
-    preprocess: M pictures to [M, 3, H, W]. Raises ValueError on an empty batch, a clip without frames, pictures and
-    clips in one batch, and anything that is not a PIL picture.
+    preprocess: M pictures to [M, 3, H, W]. Raises ValueError as `as_frames` does, and on pictures and clips in one batch.
     """
-    if not visuals:
-        raise ValueError("no pictures to preprocess: the batch is empty")
-    pictures = [visual for visual in visuals if isinstance(visual, Image.Image)]
-    clips = [visual for visual in visuals if not isinstance(visual, Image.Image)]
-    if pictures and clips:
+    clips = as_frames(visuals)
+    pictures = [isinstance(visual, Image.Image) for visual in visuals]
+    if any(pictures) and not all(pictures):
         raise ValueError("pictures and clips are mixed in one batch; hand in either pictures or lists of frames")
-    return _clips(clips, preprocess) if clips else {"pixel_values": preprocess(_checked(pictures))}
-
-
-def _clips(
-    clips: Sequence[Sequence[Image.Image]], preprocess: Callable[[Sequence[Image.Image]], Tensor]
-) -> dict[str, Tensor]:
-    for b, clip in enumerate(clips):
-        if not isinstance(clip, Sequence) or isinstance(clip, str):
-            raise ValueError(f"visual {b} is a {type(clip).__name__}; expected a PIL picture or a list of frames")
-        if not clip:
-            raise ValueError(f"clip {b} has no frames")
+    frames = preprocess([frame for clip in clips for frame in clip])
+    if all(pictures):
+        return {"pixel_values": frames}
     lengths = torch.tensor([len(clip) for clip in clips])
-    frames = preprocess(_checked([frame for clip in clips for frame in clip]))
     frame_mask = torch.arange(int(lengths.max())) < lengths[:, None]
     if bool(frame_mask.all()):
         return {"pixel_values": frames.view(*frame_mask.shape, *frames.shape[1:])}
@@ -61,8 +49,24 @@ def _clips(
     return {"pixel_values": padded, "frame_mask": frame_mask}
 
 
-def _checked(pictures: list[Image.Image]) -> list[Image.Image]:
-    for picture in pictures:
+def as_frames(visuals: Sequence[Visual]) -> list[list[Image.Image]]:
+    """B pictures or clips as B lists of pictures, one picture being a clip of one frame.
+
+    Raises ValueError on an empty batch, a clip without frames, and anything that is not a PIL picture.
+    """
+    if not visuals:
+        raise ValueError("no pictures to preprocess: the batch is empty")
+    return [_frames(b, visual) for b, visual in enumerate(visuals)]
+
+
+def _frames(b: int, visual: Visual) -> list[Image.Image]:
+    if isinstance(visual, Image.Image):
+        return [visual]
+    if not isinstance(visual, Sequence) or isinstance(visual, str):
+        raise ValueError(f"visual {b} is a {type(visual).__name__}; expected a PIL picture or a list of frames")
+    if not visual:
+        raise ValueError(f"clip {b} has no frames")
+    for picture in visual:
         if not isinstance(picture, Image.Image):
             raise ValueError(f"expected PIL pictures, got a {type(picture).__name__}")
-    return pictures
+    return list(visual)

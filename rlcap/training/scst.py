@@ -144,10 +144,9 @@ class SCSTTrainer(CaptionerTrainer):
         # A wrapper has to see the whole pass; dropout would make the two phases differ.
         encoded_once = model is captioner and captioner.dropout_off
         with self.phase("encode"):
-            if "vision" in frozen and "features" not in visual:
-                kept = {name: tensor for name, tensor in visual.items() if name == "frame_mask"}
+            if "vision" in frozen:
                 with evaluating(captioner):
-                    visual = {"features": captioner.features(visual), **kept}
+                    visual = captioner.seen(visual)
             with nullcontext() if encoded_once else evaluating(captioner):
                 context = captioner.encode(visual)
         with self.phase("sample"):
