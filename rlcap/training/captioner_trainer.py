@@ -25,7 +25,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from captioners.base import Captioner
 from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens
-from rlcap.captioning import to_device
+from rlcap.captioning import evaluating, to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.stream import CaptionStream
@@ -201,6 +201,14 @@ class CaptionerTrainer(ValidatingTrainer):
         seconds = time.perf_counter() - started
         self._phase_seconds += seconds
         self.means.add(f"time/{name}", seconds)
+
+    def seen(self, visual: Batch) -> Batch:
+        """The pictures of a batch, or the features that a frozen vision model makes of them, once for all uses."""
+        if "vision" not in self.captioner.frozen or "features" in visual:
+            return visual
+        kept = {name: tensor for name, tensor in visual.items() if name == "frame_mask"}
+        with evaluating(self.captioner):
+            return {"features": self.captioner.features(visual), **kept}
 
     def references_of(self, rows: list[dict[str, Any]]) -> CaptionTokens:
         """The references of a batch, `captions_per_image` of each picture drawn at random, or all; ragged in K."""
