@@ -74,11 +74,11 @@ def load_captions(
     rows = _merged(found)
     if not rows:
         raise ValueError(f"{name} has no rows")
-    rows = _of_split(rows, split, name)
+    rows = of_split(rows, split, name)
     _check_captions(rows, drop_empty, name)
     if kind != "tar" and held is None:
-        _under(rows, _picture_folder(rows, folder, Path(name), check_images))
-    return _dataset(rows, held, FrameChoice.parse(video_frames), name)
+        put_under(rows, picture_folder(rows, folder, Path(name), check_images))
+    return as_dataset(rows, held, FrameChoice.parse(video_frames), name)
 
 
 def require_references(dataset: Dataset) -> None:
@@ -87,7 +87,7 @@ def require_references(dataset: Dataset) -> None:
     without = [row["image_id"] for row in column if not row["references"]]
     if without:
         raise ValueError(
-            f"{len(without)} of {len(dataset)} pictures have no references: {_listed(without)}; "
+            f"{len(without)} of {len(dataset)} pictures have no references: {listed(without)}; "
             "add captions for them or leave them out"
         )
 
@@ -111,7 +111,7 @@ def _merged(rows: Iterable[CaptionRow]) -> list[CaptionRow]:
     return list(merged.values())
 
 
-def _of_split(rows: list[CaptionRow], split: str | None, source: str) -> list[CaptionRow]:
+def of_split(rows: list[CaptionRow], split: str | None, source: str) -> list[CaptionRow]:
     if split is None:
         return rows
     kept = [row for row in rows if row.split == split]
@@ -127,14 +127,14 @@ def _check_captions(rows: list[CaptionRow], drop_empty: bool | None, source: str
     empty = [row.image_id for row in rows if not all(caption.strip() for caption in row.references)]
     if empty and not drop_empty:
         raise ValueError(
-            f"{source}: {len(empty)} pictures have an empty caption: {_listed(empty)}; "
+            f"{source}: {len(empty)} pictures have an empty caption: {listed(empty)}; "
             "correct them, or leave such captions out (drop_empty_captions: true, or drop_empty=True)"
         )
     for row in rows:
         row.references = [caption.strip() for caption in row.references if caption.strip()]
 
 
-def _picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, check: bool) -> Path:
+def picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, check: bool) -> Path:
     """The folder under which the first files lie.
 
     One of the first five is enough: single files that are missing are named, counted and skipped when they are opened.
@@ -148,18 +148,18 @@ def _picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, che
             return candidate
     looked = " or ".join(str(candidate) for candidate in candidates)
     raise ValueError(
-        f"none of the first pictures of {path} ({_listed(files)}) lies in {looked}: "
+        f"none of the first pictures of {path} ({listed(files)}) lies in {looked}: "
         "name their folder (--images DIR), or read the captions alone (check_images=False in Python)"
     )
 
 
-def _under(rows: list[CaptionRow], folder: Path) -> None:
+def put_under(rows: list[CaptionRow], folder: Path) -> None:
     for row in rows:
         paths = [str(folder / path) for path in row.pictures]
         row.visual = paths if isinstance(row.visual, list) else paths[0]
 
 
-def _dataset(rows: list[CaptionRow], held: Dataset | None, choice: FrameChoice, source: str) -> Dataset:
+def as_dataset(rows: list[CaptionRow], held: Dataset | None, choice: FrameChoice, source: str) -> Dataset:
     kind = rows[0].kind
     other = next((row for row in rows if row.kind != kind), None)
     if other is not None:
@@ -184,5 +184,5 @@ def _dataset(rows: list[CaptionRow], held: Dataset | None, choice: FrameChoice, 
     return joined(rows, columns, Features(features), held).select_columns(order)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

@@ -8,7 +8,7 @@ from rlcap.data.rows import shown
 
 # Where a name is not given, the first of these that is there.
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp")
-FRAMES = ("frames",)
+FRAMES = ("frames", "images")
 VIDEOS = ("video", "mp4", "webm", "mkv", "mov", "avi")
 REFERENCES = ("references", "captions", "caption", "sentences", "txt", "text")
 IDS = ("image_id", "id", "video_id", "cocoid", "img_id", "__key__")

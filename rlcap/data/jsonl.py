@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ ID_KEYS = ("image_id", "id", "video")
 CAPTION_KEYS = ("references", "captions", "caption")
 
 
-def read_jsonl(path: Path, default_split: str = "train", columns: Columns | None = None) -> Iterator[CaptionRow]:
+def read_jsonl(
+    path: Path, default_split: str = "train", columns: Columns | None = None, more: Sequence[str] = ()
+) -> Iterator[CaptionRow]:
     """Yield the rows of a JSON-lines file.
 
     A line has `image` (a path), `frames` (paths, in order) or `video` (a path, and `timestamps` in seconds where only
     certain frames count); `references`, `captions` or `caption` (a list, a text, or an empty list where there are
     none); `image_id`, `id` or, beside frames, `video` (without one, the file's name without its ending); and `split`
     (`default_split` where there is none). `columns` names other keys. Further keys are left alone; empty lines are
-    skipped. Raises ValueError naming the line.
+    skipped. With `more` the rows carry those keys, as they are, instead of captions, and a line may have no picture
+    where it has an id. Raises ValueError naming the line.
     """
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
@@ -34,7 +37,8 @@ def read_jsonl(path: Path, default_split: str = "train", columns: Columns | None
                 raise ValueError(f"{where} is not JSON ({error.msg}, column {error.colno})") from error
             if not isinstance(item, dict):
                 raise ValueError(f"{where} must be an object, not {shown(item)}")
-            yield _row(item if columns is None else _renamed(item, columns, where), where, default_split)
+            item = item if columns is None else _renamed(item, columns, where)
+            yield _with_more(item, where, default_split, more) if more else _row(item, where, default_split)
 
 
 def _renamed(item: dict[str, Any], columns: Columns, where: str) -> dict[str, Any]:
@@ -50,6 +54,15 @@ def _renamed(item: dict[str, Any], columns: Columns, where: str) -> dict[str, An
         if name is not None:
             renamed[key] = text_of(item, name, where)
     return renamed
+
+
+def _with_more(item: dict[str, Any], where: str, default_split: str, more: Sequence[str]) -> CaptionRow:
+    blind = not {"image", "frames", "video"} & set(item)
+    row = _row({**item, **({"image": ""} if blind else {}), CAPTION_KEYS[0]: []}, where, default_split)
+    if blind and not row.image_id:
+        raise ValueError(f"{where} has neither a picture nor an id; its keys are {', '.join(map(str, item)) or 'none'}")
+    row.more = {key: item[key] for key in more if item.get(key) is not None}
+    return row
 
 
 def _row(item: dict[str, Any], where: str, default_split: str) -> CaptionRow:

@@ -1,6 +1,6 @@
 """What a reader yields: one picture or clip with the captions that a file gives for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -20,6 +20,7 @@ class CaptionRow:
     is_video: bool = False
     timestamps: list[float] | None = None  # of the video, where the row says which frames count
     number: int = -1  # of the row in a table that holds the pictures themselves
+    more: dict[str, Any] = field(default_factory=dict)  # other keys or columns that a reader was asked for
 
     @property
     def kind(self) -> str:

@@ -5,7 +5,8 @@ The pictures that such a set holds are neither decoded nor copied; only ids, cap
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -20,26 +21,31 @@ from rlcap.data.splits import split_name
 BATCH = 1000
 
 
-def read_tables(source: str, split: str | None, columns: Columns) -> tuple[list[CaptionRow], Dataset | None]:
+def read_tables(
+    source: str, split: str | None, columns: Columns, more: Sequence[str] = ()
+) -> tuple[list[CaptionRow], Dataset | None]:
     """Return the rows of a data set and, where it holds the pictures itself, those, `number` of a row being its place.
 
     The split of a row is what its column of that name says, else the split of the data set ("validation" counts as
     "val"), else `split`, else "train". Without a column of ids the name of the picture's file is the id where all have
-    different ones, else the split and the number of the row in it. Raises ValueError where there is no such data set, a
-    column is missing or of another type.
+    different ones, else the split and the number of the row in it. With `more` the rows carry what stands in those
+    columns, as it is, instead of captions. Raises ValueError where there is no such data set, a column is missing or of
+    another type.
     """
     rows: list[CaptionRow] = []
     held: list[Dataset] = []
     for name, part in _parts(source, split).items():
         where = f'{source}, split "{name}"' if name else source
         chosen = columns.among(part.column_names, where)
-        if not chosen.references:
+        if more:
+            chosen = replace(chosen, references=())
+        elif not chosen.references:
             raise ValueError(
                 f"{where} has no captions: name them (references_column); its columns are "
                 f"{', '.join(part.column_names)}"
             )
         pictures = _pictures(part, chosen, where)
-        rows.extend(_rows(part, pictures, chosen, name, split or "train", where, len(rows)))
+        rows.extend(_rows(part, pictures, chosen, name, split or "train", where, len(rows), more))
         if pictures is not None:
             held.append(pictures)
     if held and sum(map(len, held)) != len(rows):
@@ -120,11 +126,18 @@ def _is_bytes(feature: Any) -> bool:
 
 
 def _rows(
-    part: Dataset, pictures: Dataset | None, columns: Columns, name: str, split: str, where: str, start: int
+    part: Dataset,
+    pictures: Dataset | None,
+    columns: Columns,
+    name: str,
+    split: str,
+    where: str,
+    start: int,
+    more: Sequence[str],
 ) -> Iterator[CaptionRow]:
     kind, visual = _visual(columns)
     names = [*columns.references, *(name for name in (columns.id, columns.split) if name)]
-    read = {root(name, part.column_names) for name in names} | ({"timestamps"} & set(part.column_names))
+    read = {root(name, part.column_names) for name in names} | ({"timestamps", *more} & set(part.column_names))
     files = part[visual][:] if pictures is None else _files(pictures, kind)
     stems = None if columns.id or kind == "frames" else _stems(files)
     number = 0
@@ -146,6 +159,7 @@ def _rows(
                 is_video=kind == "video",
                 timestamps=timestamps_of(item, here) if kind == "video" else None,
                 number=-1 if pictures is None else start + number,
+                more={key: item[key] for key in more if item.get(key) is not None},
             )
             number += 1
 
