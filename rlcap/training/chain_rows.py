@@ -1,11 +1,43 @@
-"""What ranking-DPO asks of rows of chains: captions that stay different when they are cut, and pictures to caption."""
+"""The rows of ranking-DPO: chains as a recipe names them, checked, and the pictures that evaluation captions."""
+
+from typing import Any
 
 import datasets
 
 from captioners.base import Captioner
 from rlcap.console import progress
+from rlcap.data import load_captions, load_chains
+from rlcap.training.ranking_arguments import ChainDataArguments
 
 CHECKED_AT_ONCE = 1000  # chains
+
+
+def load_chain_splits(
+    data: ChainDataArguments, evaluated: bool
+) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """The chains to train on, and those to evaluate on where the run is evaluated."""
+    train = _chains(data, data.data, data.images, data.pictures, data.train_split, data.max_train_images)
+    if not evaluated:
+        return train, None
+    source, images = data.val_data or data.data, data.val_images or (None if data.val_data else data.images)
+    pictures = data.val_pictures or data.pictures
+    return train, _chains(data, source, images, pictures, data.val_split, data.max_val_images)
+
+
+def _chains(
+    data: ChainDataArguments, source: str, images: str | None, pictures: str | None, split: str, most: int | None
+) -> datasets.Dataset:
+    """The chains of a split; of the first `most` pictures where that is set."""
+    options: dict[str, Any] = {"check_images": data.features is None, "video_frames": data.video_frames}
+    if pictures is None:
+        chains = load_chains(source, images=images, split=split, columns=data.columns, **options)
+    else:
+        held = load_captions(pictures, images=images, format=data.data_format, columns=data.columns, **options)
+        chains = load_chains(source, pictures=held, split=split, **options)
+    if most is None:
+        return chains
+    first = set(list(dict.fromkeys(chains["image_id"]))[:most])
+    return chains.select([row for row, image_id in enumerate(chains["image_id"]) if image_id in first])
 
 
 def check_chains(captioner: Captioner, dataset: datasets.Dataset, max_caption_length: int) -> None:
@@ -42,6 +74,6 @@ def captioned_pictures(chains: datasets.Dataset) -> datasets.Dataset:
         first.setdefault(row["image_id"], position)
         known = references.setdefault(row["image_id"], [])
         known += [text for text in row.get("references") or row["captions"][:1] if text not in known]
-    dropped = [name for name in ("captions", "kinds", "references") if name in chains.column_names]
+    dropped = [name for name in ("captions", "kinds", "prompt", "references") if name in chains.column_names]
     pictures = chains.select(list(first.values())).remove_columns(dropped)
     return pictures.add_column("references", list(references.values()))  # type: ignore[call-arg]

@@ -14,19 +14,28 @@ RANKED = [f"{by}/{measure}" for by in ("ranking", "assessment") for measure in M
 
 @dataclass
 class ChainDataArguments(DataArguments):
-    """Beside the keys of all data: `data` is a file of chains, or of preferences in TRL's columns."""
+    """The keys of all data; `data` is a file or data set of chains, or of preferences in TRL's columns."""
 
-    references: str | None = field(
+    pictures: str | None = field(
         default=None,
         metadata={
-            "help": "caption file whose references the generated captions are measured against; default: those of the "
-            "chains, where they have any, else the best captions of a picture's chains"
+            "help": "captions with the pictures that the chains name by their image_id, in any format of `data`; their "
+            "references are what generated captions are measured against. Default: the chains name their files"
         },
+    )
+    val_pictures: str | None = field(
+        default=None, metadata={"help": "the same for val_data, where they are in another file (COCO)"}
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.shuffle_buffer is None, "shuffle_buffer", self.shuffle_buffer, "left out: chains are not streamed")
+        require(
+            self.references_column is None or self.pictures is not None,
+            "references_column",
+            self.references_column,
+            "left out: it names the references of pictures, and there are none",
+        )
 
 
 @dataclass

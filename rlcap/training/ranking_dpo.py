@@ -46,12 +46,12 @@ class RankingTrainer(CaptionerTrainer):
         eval_dataset: datasets.Dataset | None = None,
         **options: Any,
     ) -> None:
-        for dataset in (train_dataset, eval_dataset):
-            if dataset is not None:
-                check_chains(captioner, dataset, args.max_caption_length)
         self._start_weights = fingerprint([captioner]) if args.reference == "stored" else ""  # LoRA is added below
         train_dataset = train_dataset.add_column("position", list(range(len(train_dataset))))  # type: ignore[call-arg]
         super().__init__(captioner, args, train_dataset, eval_dataset, **options)
+        for dataset in (train_dataset, eval_dataset):
+            if dataset is not None:
+                check_chains(captioner, dataset, args.max_caption_length)
         self._reference: Reference | None = None
         if args.reference == "frozen_copy":
             self._reference = FrozenCopy(captioner)
