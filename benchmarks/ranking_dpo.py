@@ -122,7 +122,9 @@ class Bench:
         found = []
         for side in SIDES.values():
             loss = getattr(self, side)()
-            found.append((loss, {n: p.grad.clone() for n, p in self.captioner.named_parameters() if p.grad is not None}))
+            found.append(
+                (loss, {n: p.grad.clone() for n, p in self.captioner.named_parameters() if p.grad is not None})
+            )
             self.optimizer.zero_grad()
         (loss, gradients), (our_loss, ours) = found
         apart = max(

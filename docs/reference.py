@@ -16,19 +16,22 @@ from rlcap import cli
 from rlcap.evaluation.metrics import FAMILIES
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, default_settings
 from rlcap.training.comparative_arguments import ComparativeArguments
+from rlcap.training.ranking_arguments import ChainDataArguments, RankingArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
 TITLES = {
     DataArguments: "Data",
     CaptionerArguments: "Captioner",
-    CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
+    CaptionerTrainingArguments: "Training: `rlcap xe`, `rlcap scst` and `rlcap rank-dpo`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
+    ChainDataArguments: "Chains: `rlcap rank-dpo`",
+    RankingArguments: "Ranking-DPO: `rlcap rank-dpo`",
     ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",
 }
 REQUIRED = {"data", "output_dir"}  # their default is refused
-WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
+WITH_RECIPE = ("xe", "scst", "rank-dpo")  # commands whose help is the keys above, and all of transformers'
 SUBCOMMANDS = {"data": ("check",)}
 _LINE = re.compile(r"^    # > (?P<section>.+)|^    (?P<key>\w+): .*?=")
 _MARK = re.compile(r"<!-- generated: (.*?) -->")

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from captioners.base import Captioner
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains
-from rlcap.data.features import FeatureStore
 from rlcap.evaluation.ranking import MEASURES, means, ranking_sums
 
 WHAT_IT_IS = {

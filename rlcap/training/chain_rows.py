@@ -12,9 +12,7 @@ from rlcap.training.ranking_arguments import ChainDataArguments
 CHECKED_AT_ONCE = 1000  # chains
 
 
-def load_chain_splits(
-    data: ChainDataArguments, evaluated: bool
-) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+def load_chain_splits(data: ChainDataArguments, evaluated: bool) -> tuple[datasets.Dataset, datasets.Dataset | None]:
     """The chains to train on, and those to evaluate on where the run is evaluated."""
     train = _chains(data, data.data, data.images, data.pictures, data.train_split, data.max_train_images)
     if not evaluated:

@@ -5,6 +5,7 @@ once, with gradient through the vision model where it trains, and scores all cap
 (Rafailov et al. 2023; for chains of captions arXiv 2603.25145.)
 """
 
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -219,7 +220,7 @@ class RankingTrainer(CaptionerTrainer):
             return self._score(self.captioner, dataset, positions, bar)
 
         return stored_chains(
-            self.run_dir / "reference" if args.reference_dir is None else args.reference_dir,
+            self.run_dir / "reference" if args.reference_dir is None else Path(args.reference_dir),
             header,
             len(dataset),
             score,

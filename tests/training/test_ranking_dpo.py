@@ -33,13 +33,13 @@ def alone(captioner: Captioner, row: dict[str, Any]) -> list[Tensor]:
     return found
 
 
-def loss_by_hand(captioner: Captioner, reference: Captioner, rows: list[dict[str, Any]], **options: Any) -> Tensor:
+def loss_by_hand(captioner: Captioner, at_start: Captioner, rows: list[dict[str, Any]], **options: Any) -> Tensor:
     """The mean over chains of the objective, written out."""
     losses = []
     for row in rows:
         policy = alone(captioner, row)
         with torch.no_grad():
-            before = alone(reference, row)
+            before = alone(at_start, row)
         ratios = [ours - theirs for ours, theirs in zip(policy, before, strict=True)]
         averaged = options.get("loss_normalization") == "sequence"
         s = torch.stack([BETA * (ratio.mean() if averaged else ratio.sum()) for ratio in ratios])
@@ -50,9 +50,7 @@ def loss_by_hand(captioner: Captioner, reference: Captioner, rows: list[dict[str
                 "best_worst": [(0, len(s) - 1)],
             }[options["pairs"]]
             smoothing = options.get("label_smoothing", 0.0)
-            terms = [
-                -(1 - smoothing) * logsigmoid(s[i] - s[j]) - smoothing * logsigmoid(s[j] - s[i]) for i, j in pairs
-            ]
+            terms = [-(1 - smoothing) * logsigmoid(s[i] - s[j]) - smoothing * logsigmoid(s[j] - s[i]) for i, j in pairs]
             loss = torch.stack(terms).mean()
         else:
             loss = torch.stack([s[k:].logsumexp(0) - s[k] for k in range(len(s))]).sum()
