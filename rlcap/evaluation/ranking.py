@@ -13,6 +13,12 @@ MEASURES = {
     "kendall_tau": "Kendall's tau of scores and order (-1 to 1), mean over chains",
     "exact_order": "share of chains that are in order from end to end",
 }
+RANKED = {
+    f"{by}/{measure}": f"{text}; by {score}"
+    for by, score in (("ranking", "implicit reward"), ("assessment", "log-probability"))
+    for measure, text in MEASURES.items()
+}
+"""The measures as evaluation of ranking-DPO names them; more is better of all."""
 BY_KIND = "adjacent_accuracy/"
 """Before a kind of edit: the same share, of the steps of that kind."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcap.evaluation.metrics import IN_SHORT, METRICS, direction
-from rlcap.evaluation.ranking import BY_KIND, MEASURES
+from rlcap.evaluation.ranking import BY_KIND, RANKED
 from rlcap.tracking.evaluations import evaluation_records, is_number
 from rlcap.tracking.report_runs import Run
 
@@ -123,7 +123,8 @@ def describe(metric: str) -> str:
     if metric.removeprefix("eval/").startswith(("ranking/", "assessment/", "rewards/position", "rewards/margin")):
         return _of_chains(metric.removeprefix("eval/"))
     if metric.startswith("eval/"):
-        return METRICS.get(metric.removeprefix("eval/"), "")
+        name = metric.removeprefix("eval/")
+        return METRICS.get(name) or TEXTS.get(name, "")
     if metric.startswith("grammar/"):
         return METRICS.get(metric.removeprefix("grammar/"), "")
     if metric.startswith("repetition/rep_"):
@@ -138,9 +139,9 @@ def _of_chains(metric: str) -> str:
     if by == "rewards":
         place = measure.removeprefix("position_")
         return TEXTS.get(metric) or f"mean implicit reward of the captions at place {place} of a chain, the best is 1"
-    kind = measure.removeprefix(BY_KIND)
-    text = MEASURES.get(measure) or f"share of steps in order whose edit is of the kind {kind}"
-    return f"{text}; by {'implicit reward' if by == 'ranking' else 'log-probability'}"
+    if metric in RANKED:
+        return RANKED[metric]
+    return f"{RANKED[f'{by}/adjacent_accuracy']}; edits of the kind {measure.removeprefix(BY_KIND)}"
 
 
 def _ends(steps: list[int], best: int | None) -> tuple[int | None, int | None, int | None]:

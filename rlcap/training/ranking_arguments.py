@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from rlcap.evaluation.ranking import MEASURES
+from rlcap.evaluation.ranking import RANKED
 from rlcap.objectives.ranking import PAIRS
 from rlcap.training.arguments import CaptionerTrainingArguments, DataArguments, require
 
 OBJECTIVES = ("plackett_luce", "bradley_terry", "lambda")
 REFERENCES = ("frozen_copy", "adapters_off", "stored")
-RANKED = [f"{by}/{measure}" for by in ("ranking", "assessment") for measure in MEASURES]
 
 
 @dataclass

@@ -156,9 +156,16 @@ class RankingTrainer(CaptionerTrainer):
         `ranking/…`, `rewards/…`, `log_probs/…`, `kl`: as in training, by implicit reward; `assessment/…`: by
         log-probability alone, which needs no reference.
         """
-        args, found = self.args, (self._scored(self.captioner, dataset, "chains"), self._under_reference(dataset))
-        known = [own for own in zip(*found, dataset["kinds"], strict=True) if own[0] is not None and own[1] is not None]
-        policy, reference, kinds = ([own[column] for own in known] for column in range(3))
+        args = self.args
+        policy: list[LogProbs] = []
+        reference: list[LogProbs] = []
+        kinds: list[list[str]] = []
+        scored = self._scored(self.captioner, dataset, "chains"), self._under_reference(dataset)
+        for ours, theirs, own in zip(*scored, dataset["kinds"], strict=True):
+            if ours is not None and theirs is not None:
+                policy.append(ours)
+                reference.append(theirs)
+                kinds.append(own)
         sums = chain_sums(policy, reference, kinds, args.beta, args.loss_normalization)
         assessed = ranking_sums([caption_scores(chain, args.loss_normalization) for chain in policy], kinds)
         return means(sums | {f"assessment/{name}": pair for name, pair in assessed.items()})
