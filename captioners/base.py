@@ -1,26 +1,23 @@
 """The captioner: one visual input and K captions to per-token scores [B, K, L], whatever the model inside."""
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from captioners import lora
 from captioners.beam import beam_search
-from captioners.decoders import OWN_DROPOUT, Decoder, TextDecoder
-from captioners.frames import frame_features
+from captioners.decoders import Decoder, TextDecoder
 from captioners.layout import Layout, PackedLayout, RowsLayout, prefixed, scored
-from captioners.preprocess import Preprocessor, Visual
+from captioners.modes import Modes
+from captioners.preprocess import Visual
 from captioners.sampling import Choice, generate, most_likely, sampled
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
 from captioners.text import CaptionCodec
@@ -28,9 +25,10 @@ from captioners.types import CaptionTokens, GenerationSettings, TokenScores, Vis
 from captioners.weights import unused, without_progress_bar
 
 PARTS = ("vision", "connector", "decoder")
+Preprocess = Callable[[Sequence[Visual]], dict[str, Tensor]]
 
 
-class Captioner(nn.Module, ABC):
+class Captioner(Modes):
     """What every adapter shares; an adapter says how its vision tower, connector and decoder are reached.
 
     preprocessor, codec: picklable, for data workers. layout: "auto", "packed" or "rows" (see captioners.layout).
@@ -44,7 +42,7 @@ class Captioner(nn.Module, ABC):
     context_parts: ClassVar[tuple[str, ...]] = ("vision", "connector")
     takes_prompt: ClassVar[bool] = False
 
-    def __init__(self, preprocessor: Preprocessor, codec: CaptionCodec):
+    def __init__(self, preprocessor: Preprocess, codec: CaptionCodec):
         super().__init__()
         self.preprocessor = preprocessor
         self.codec = codec
@@ -53,31 +51,12 @@ class Captioner(nn.Module, ABC):
         self.synchronised = False
         self.prompt: str | None = None
         self.lora: lora.LoraSettings | None = None
-        self._frozen: frozenset[str] = frozenset()
-        self._dropout_off = False
-        self._dropout_rates: dict[nn.Module, dict[str, float]] = {}
 
     # What an adapter brings
 
     @abstractmethod
-    def parts(self) -> dict[str, list[nn.Module]]:
-        """ "vision", "connector" and "decoder": modules that together hold every parameter exactly once."""
-
-    @abstractmethod
-    def _vision_states(self, pixels: Tensor) -> Tensor:
-        """Pixels [M, 3, H, W] to the vision tower's grid [M, N, Dv]."""
-
-    @abstractmethod
-    def _connect(self, features: Tensor, frame_mask: Tensor | None) -> VisualContext:
-        """Features [B, F, N, Dv] and frame_mask [B, F] or None to what the decoder attends to."""
-
-    @abstractmethod
     def _text_model(self) -> PreTrainedModel:
         """The causal language model that reads the picture, in cross-attention or as a prefix."""
-
-    @abstractmethod
-    def _inner_models(self) -> list[PreTrainedModel]:
-        """The Hugging Face models inside, outermost only."""
 
     @abstractmethod
     def _write(self, directory: Path) -> None:
@@ -106,23 +85,13 @@ class Captioner(nn.Module, ABC):
 
     # Seeing
 
-    def features(self, visual: dict[str, Tensor]) -> Tensor:
-        """The vision tower alone: [B, F, N, Dv], F = 1 for pictures, zeros where a clip has no frame."""
-        return frame_features(self._vision_states, visual, self.dtype)
-
+    @abstractmethod
     def encode(self, visual: dict[str, Tensor]) -> VisualContext:
-        """What the decoder attends to, from "pixel_values" or from "features" [B, F, N, Dv], for which no vision runs.
+        """What the decoder attends to, with gradient; from what `preprocess` gives."""
 
-        Raises ValueError where features stand in for a vision tower that is being trained.
-        """
-        frame_mask = visual.get("frame_mask")
-        if "features" in visual:
-            if self.training and torch.is_grad_enabled() and "vision" not in self._frozen:
-                raise ValueError("stored features cannot train the vision tower: freeze 'vision', or pass pixel_values")
-            features = visual["features"].to(self.dtype)
-        else:
-            features = self.features(visual)
-        return self._connect(features, frame_mask)
+    def seen(self, visual: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What stands in for `visual` while the vision tower is frozen: what it saw, or, as here, `visual` itself."""
+        return visual
 
     # Speaking
 
@@ -150,6 +119,7 @@ class Captioner(nn.Module, ABC):
             raise ValueError(f"num_return is {num_return}; it must be between 1 and num_beams ({generation.num_beams})")
         self._check_length(generation.max_new_tokens)
         decoder, length = self._decoder(), self._fed(generation.max_new_tokens)
+        decoder.check_room(context, length)
         with self._evaluating():
             layout = self._layout(decoder, generation.num_beams * length)
             steps = layout.steps(decoder, context, generation.num_beams, length)
@@ -164,6 +134,7 @@ class Captioner(nn.Module, ABC):
         limit = generation.max_new_tokens
         self._check_length(limit)
         decoder, length = self._decoder(), self._fed(limit)
+        decoder.check_room(context, length)
         with self._evaluating():
             steps = self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
             return generate(steps, shape, self.codec.special, limit, choose, self._all_done, context.states.device)
@@ -183,16 +154,6 @@ class Captioner(nn.Module, ABC):
             dist.all_reduce(flag, op=dist.ReduceOp.MIN)
             return bool(flag)
         return done
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training = [module for module in self.modules() if module.training]
-        nn.Module.train(self, False)
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
 
     # Scoring
 
@@ -216,6 +177,7 @@ class Captioner(nn.Module, ABC):
         else:
             context = self.encode(visual)
         decoder = self._decoder()
+        decoder.check_room(context, self._fed(captions.ids.shape[2]))
         layout = self._layout(decoder, captions.ids.shape[1] * self._fed(captions.ids.shape[2]))
         special = self.codec.special
         hidden = layout.hidden(decoder, context, prefixed(captions, special.prefix), special.start)
@@ -258,22 +220,6 @@ class Captioner(nn.Module, ABC):
         """The parameters' floating-point type."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
-    @property
-    def frozen(self) -> frozenset[str]:
-        """The parts that do not train."""
-        return self._frozen
-
-    @property
-    def dropout_off(self) -> bool:
-        """True: all dropout stays off in train mode; set it, as SCST and ranking do, and it holds at once."""
-        return self._dropout_off
-
-    @dropout_off.setter
-    def dropout_off(self, off: bool) -> None:
-        self._dropout_off = off
-        self._switch_own_dropout(off)
-        self.train(self.training)
-
     def freeze(self, *parts: str) -> None:
         """Freezes exactly these parts; the others train, or their LoRA, except parameters that the model never uses.
 
@@ -304,40 +250,6 @@ class Captioner(nn.Module, ABC):
         self.lora = settings
         self.freeze(*self._frozen)
 
-    def train(self, mode: bool = True) -> "Captioner":
-        """Train mode, in which frozen parts and every BatchNorm stay in eval, and everything does with dropout_off."""
-        super().train(mode)
-        if not mode:
-            return self
-        for name, modules in self.parts().items():
-            if name in self._frozen:
-                for module in modules:
-                    module.eval()
-        for module in self.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-        if self._dropout_off:
-            self._switch_dropout_off()
-        return self
-
-    def _switch_dropout_off(self) -> None:
-        for module in self.modules():
-            # A layer is computed again in backward only in train mode; its dropout is in its children, in eval mode,
-            # or is OWN_DROPOUT, whose rates are zero.
-            module.training = module is self or (module.training and _checkpoints(module))
-
-    def _switch_own_dropout(self, off: bool) -> None:
-        for module, rates in self._dropout_rates.items():
-            vars(module).update(rates)
-        self._dropout_rates = {
-            module: {name: vars(module)[name] for name in names}
-            for module in self.modules()
-            for layer, names in OWN_DROPOUT.items()
-            if off and isinstance(module, layer)
-        }
-        for module, rates in self._dropout_rates.items():
-            vars(module).update(dict.fromkeys(rates, 0.0))
-
     def unused_parameters(self) -> set[str]:
         """Names of parameters that no output depends on (poolers, mask tokens): traced with one blank picture."""
         device = self.device
@@ -347,26 +259,6 @@ class Captioner(nn.Module, ABC):
         captions = CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), present, present)
         with self._evaluating():
             return unused(self, lambda: Captioner.forward(self, visual, captions).log_probs)
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """Computes the layers' activations again in backward, in train mode, for less memory.
-
-        options: what Trainer hands to transformers' models beside (`every_n_layers` and `offload`, in 5.23).
-        """
-        for model in self._inner_models():
-            if model.supports_gradient_checkpointing:
-                model.gradient_checkpointing_enable(
-                    gradient_checkpointing_kwargs or {"use_reentrant": False}, **options
-                )
-        self.train(self.training)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keeps all activations again."""
-        for model in self._inner_models():
-            if model.supports_gradient_checkpointing:
-                model.gradient_checkpointing_disable()
 
     def _trains(self, part: str) -> bool:
         return any(parameter.requires_grad for parameter in _parameters(self.parts()[part]))
@@ -392,10 +284,6 @@ class Captioner(nn.Module, ABC):
 def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
     for module in modules:
         yield from module.parameters()
-
-
-def _checkpoints(module: nn.Module) -> bool:
-    return isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
 
 
 def _spread(values: Tensor, where: Tensor) -> Tensor:

@@ -61,6 +61,14 @@ class Decoder(ABC):
     def begin(self, context: VisualContext) -> Cache:
         """The key-value cache that captions of these R contexts begin with."""
 
+    def prefilled(self, context: VisualContext) -> Cache | None:
+        """What scoring begins with: the cache that prefixes have run into, with gradient, or, as here, none."""
+        return None
+
+    def check_room(self, context: VisualContext, tokens: int) -> None:
+        """Raises ValueError where so many tokens, fed behind these contexts, are more than the decoder has room for."""
+        return None
+
     @abstractmethod
     def hidden(
         self,

@@ -21,8 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from captioners.base import Captioner
 from captioners.frames import TemporalEmbedding, extended
+from captioners.grids import GridCaptioner
 from captioners.lora import QUERY_AND_VALUE
 from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
@@ -63,7 +63,7 @@ class GridTransformerConfig:
                 raise ValueError(f"{name} is {self.__dict__[name]}; it must be at least {least}")
 
 
-class GridTransformer(Captioner):
+class GridTransformer(GridCaptioner):
     """Grid features of a vision model -> Linear -> BERT encoder -> GPT-2 decoder with cross-attention.
 
     The grid positions of every frame get the same position embeddings; frames differ by a temporal embedding that

@@ -3,7 +3,8 @@
 `packed`: all captions of a picture share one row, under a mask that lets each see only itself, with positions counted
 per caption. The picture's keys and values in cross-attention are then projected once, not K times, and padding costs
 nothing. `rows`: every caption is a row and the picture's states are repeated, for decoders that take no position ids
-and for captions so long that attention over the packed row costs more than it saves.
+and for captions so long that attention over the packed row costs more than it saves. A prefix that is in a cache runs
+once a picture in both: its keys and values are shared by a packed row, and repeated for rows.
 """
 
 from typing import Protocol
@@ -100,7 +101,7 @@ class PackedLayout:
         # Padding belongs to "caption -1" and sees its own kind, so that no row of the mask is empty.
         order = torch.arange(width, device=device)
         allowed = (owner[:, :, None] == owner[:, None, :]) & (order[:, None] >= order)
-        hidden = decoder.hidden(ids, positions, allowed[:, None], context)
+        hidden = decoder.hidden(ids, positions, allowed[:, None], context, decoder.prefilled(context))
         wanted = scored(captions)
         return hidden[picture[wanted], column[wanted]]
 
@@ -136,7 +137,7 @@ class PackedSteps:
         self.allowed = torch.cat([allowed[..., :past].gather(2, index), allowed[..., past:]], dim=-1)
 
     def keep(self, pictures: Tensor) -> None:
-        self.context = _picked(self.context, pictures)
+        self.context = self.context.pick(pictures)
         self.cache.batch_select_indices(pictures)
         if len(self.allowed) > 1:
             self.allowed = self.allowed[pictures]
@@ -155,8 +156,12 @@ class RowsLayout:
         num_captions = captions.ids.shape[1]
         ids = _inputs(captions, start).flatten(0, 1)[rows, :width]
         positions = torch.arange(width, device=ids.device).expand_as(ids)
+        pictures = rows // num_captions
+        cache = decoder.prefilled(context)
+        if cache is not None:
+            cache.batch_select_indices(pictures)
         # Padding is on the right, where plain causal attention keeps it from every scored token.
-        hidden = decoder.hidden(ids, positions, None, _picked(context, rows // num_captions))
+        hidden = decoder.hidden(ids, positions, None, context.pick(pictures), cache)
         return hidden[scored(captions).flatten(0, 1)[rows, :width]]
 
     def steps(self, decoder: Decoder, context: VisualContext, num_captions: int, max_steps: int) -> Steps:
@@ -169,7 +174,7 @@ class RowSteps:
     def __init__(self, decoder: Decoder, context: VisualContext, num_captions: int):
         pictures = torch.arange(len(context.states), device=context.states.device)
         self.decoder, self.num_captions = decoder, num_captions
-        self.context = _picked(context, pictures.repeat_interleave(num_captions))
+        self.context = context.pick(pictures.repeat_interleave(num_captions))
         self.cache = decoder.begin(context)
         self.cache.batch_repeat_interleave(num_captions)
         self.taken = 0
@@ -190,10 +195,5 @@ class RowSteps:
         rows = (
             pictures[:, None] * self.num_captions + torch.arange(self.num_captions, device=pictures.device)
         ).flatten()
-        self.context = _picked(self.context, rows)
+        self.context = self.context.pick(rows)
         self.cache.batch_select_indices(rows)
-
-
-def _picked(context: VisualContext, pictures: Tensor) -> VisualContext:
-    mask = None if context.mask is None else context.mask[pictures]
-    return VisualContext(context.states[pictures], mask)

@@ -12,6 +12,7 @@ from captioners.base import Captioner
 from captioners.blip import Blip
 from captioners.blip2_opt import Blip2OPT
 from captioners.blip2_t5 import Blip2T5
+from captioners.chat import CHAT_FAMILIES, Chat
 from captioners.encoder_decoder import EncoderDecoder
 from captioners.florence2 import Florence2
 from captioners.git import Git
@@ -25,8 +26,9 @@ ADAPTERS: dict[str, type[Any]] = {
     "git": Git,
     "grid_transformer": GridTransformer,
     "vision-encoder-decoder": EncoderDecoder,
+    **dict.fromkeys(CHAT_FAMILIES, Chat),
 }
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 OLDER_WEIGHTS = "pytorch_model*.bin"
 
 

@@ -23,22 +23,14 @@ class Preprocessor:
         Pictures of any PIL mode are converted to RGB. Raises ValueError on an empty batch, a clip without frames,
         pictures and clips in one batch, and anything that is not a PIL picture.
         """
-        if not visuals:
-            raise ValueError("no pictures to preprocess: the batch is empty")
-        pictures = [visual for visual in visuals if isinstance(visual, Image.Image)]
-        clips = [visual for visual in visuals if not isinstance(visual, Image.Image)]
-        if pictures and clips:
+        clips = as_frames(visuals)
+        pictures = [isinstance(visual, Image.Image) for visual in visuals]
+        if any(pictures) and not all(pictures):
             raise ValueError("pictures and clips are mixed in one batch; hand in either pictures or lists of frames")
-        return self._clips(clips) if clips else {"pixel_values": self._pixels(pictures)}
-
-    def _clips(self, clips: Sequence[Sequence[Image.Image]]) -> dict[str, Tensor]:
-        for b, clip in enumerate(clips):
-            if not isinstance(clip, Sequence) or isinstance(clip, str):
-                raise ValueError(f"visual {b} is a {type(clip).__name__}; expected a PIL picture or a list of frames")
-            if not clip:
-                raise ValueError(f"clip {b} has no frames")
-        lengths = torch.tensor([len(clip) for clip in clips])
         frames = self._pixels([frame for clip in clips for frame in clip])
+        if all(pictures):
+            return {"pixel_values": frames}
+        lengths = torch.tensor([len(clip) for clip in clips])
         frame_mask = torch.arange(int(lengths.max())) < lengths[:, None]
         if bool(frame_mask.all()):
             return {"pixel_values": frames.view(*frame_mask.shape, *frames.shape[1:])}
@@ -47,8 +39,30 @@ class Preprocessor:
         return {"pixel_values": padded, "frame_mask": frame_mask}
 
     def _pixels(self, pictures: list[Image.Image]) -> Tensor:
-        for picture in pictures:
-            if not isinstance(picture, Image.Image):
-                raise ValueError(f"expected PIL pictures, got a {type(picture).__name__}")
-        rgb = [picture.convert("RGB") for picture in pictures]
-        return self.processor(images=rgb, return_tensors="pt")["pixel_values"]
+        return self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+
+
+def as_frames(visuals: Sequence[Visual]) -> list[list[Image.Image]]:
+    """B pictures or clips as B lists of RGB pictures, one picture being a clip of one frame.
+
+    Raises ValueError on an empty batch, a clip without frames, and anything that is not a PIL picture.
+    """
+    if not visuals:
+        raise ValueError("no pictures to preprocess: the batch is empty")
+    return [_frames(b, visual) for b, visual in enumerate(visuals)]
+
+
+def _frames(b: int, visual: Visual) -> list[Image.Image]:
+    if isinstance(visual, Image.Image):
+        return [visual.convert("RGB")]
+    if not isinstance(visual, Sequence) or isinstance(visual, str):
+        raise ValueError(f"visual {b} is a {type(visual).__name__}; expected a PIL picture or a list of frames")
+    if not visual:
+        raise ValueError(f"clip {b} has no frames")
+    return [_rgb(picture) for picture in visual]
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if not isinstance(picture, Image.Image):
+        raise ValueError(f"expected PIL pictures, got a {type(picture).__name__}")
+    return picture.convert("RGB")

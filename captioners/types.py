@@ -43,15 +43,25 @@ class CaptionTokens:
 class VisualContext:
     """What the decoder attends to for each of B pictures or clips; opaque to trainers.
 
-    states: [B, N, D]. mask: bool [B, N], False on the padding of shorter clips; None where nothing is padded.
+    states: [B, N, D]. mask: bool [B, N], False on the padding of shorter ones; None where nothing is padded.
+    words: int64 [B, N], the tokens of a prompt that stand among the states, -1 where a state stands; None where there
+    are none. They are embedded by the decoder, so the context does not depend on it.
+    positions: int64 [B, N], or [B, N, A] where a position has A axes; None where they are counted.
     """
 
     states: Tensor
     mask: Tensor | None = None
+    words: Tensor | None = None
+    positions: Tensor | None = None
+
+    def pick(self, pictures: Tensor | slice) -> "VisualContext":
+        """The context of these pictures."""
+        fields = (self.states, self.mask, self.words, self.positions)
+        return VisualContext(*(None if field is None else field[pictures] for field in fields))  # type: ignore[arg-type]
 
     def first(self, count: int) -> "VisualContext":
         """The context of the first `count` pictures."""
-        return VisualContext(self.states[:count], None if self.mask is None else self.mask[:count])
+        return self.pick(slice(count))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import BaseImageProcessor, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
-from captioners.base import Captioner
 from captioners.frames import TemporalEmbedding, extended
+from captioners.grids import GridCaptioner
 from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
 from captioners.types import VisualContext
@@ -22,7 +22,7 @@ TEMPORAL_FILE = "temporal_embedding.safetensors"
 PROMPT_FILE = "prompt.json"
 
 
-class WholeModel(Captioner):
+class WholeModel(GridCaptioner):
     """A captioner around one model of transformers, which `model_class.from_pretrained(directory)` loads as it is.
 
     Two files of ours may lie beside: the temporal embedding of a captioner of clips (max_frames > 1), and the prompt.
@@ -78,7 +78,7 @@ class WholeModel(Captioner):
         if max_frames is None:
             max_frames = 1 if weight is None else len(weight)
         if prompt is None:
-            prompt = _stored_prompt(directory)
+            prompt = stored_prompt(directory)
         captioner = cls._assembled(model, directory, max_frames, prompt)
         if weight is not None and captioner.temporal is not None:
             captioner.temporal.weight.data.copy_(extended(weight, max_frames))
@@ -114,13 +114,10 @@ class WholeModel(Captioner):
     def _write(self, directory: Path) -> None:
         self.model.save_pretrained(directory)
         self.processor.save_pretrained(directory)
-        for name in (TEMPORAL_FILE, PROMPT_FILE):
-            (directory / name).unlink(missing_ok=True)
+        (directory / TEMPORAL_FILE).unlink(missing_ok=True)
         if self.temporal is not None:
             save_file({"weight": self.temporal.weight.detach().cpu().contiguous()}, directory / TEMPORAL_FILE)
-        if self.prompt is not None:
-            text = json.dumps({"prompt": self.prompt}, ensure_ascii=False) + "\n"
-            (directory / PROMPT_FILE).write_text(text, encoding="utf-8")
+        write_prompt(directory, self.prompt)
 
 
 def read_with_prompt(encoder: PreTrainedModel, words: nn.Module, prompt_ids: Tensor, states: Tensor) -> Tensor:
@@ -157,7 +154,16 @@ def special_tokens(
     return SpecialTokens(first, eos, pad, forced, len(forced))
 
 
-def _stored_prompt(directory: Path) -> str | None:
+def write_prompt(directory: Path, prompt: str | None) -> None:
+    """Writes the prompt beside a model, or, where there is none, removes what an earlier captioner left there."""
+    stored = directory / PROMPT_FILE
+    stored.unlink(missing_ok=True)
+    if prompt is not None:
+        stored.write_text(json.dumps({"prompt": prompt}, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def stored_prompt(directory: Path) -> str | None:
+    """The prompt that lies beside a model; ValueError where the file is not one."""
     stored = directory / PROMPT_FILE
     if not stored.is_file():
         return None

@@ -18,6 +18,7 @@ def main(argv: list[str]) -> None:
     from datasets import Dataset
 
     import captioners
+    from captioners.grids import require_grid
     from captioners.types import GenerationSettings
     from rlcap.captioning import caption_all
     from rlcap.console import say
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
     dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
     store = None if arguments.features is None else FeatureStore(arguments.features)
     if store is not None:
-        store.check(feature_header(captioner, **frames_of(dataset)))
+        store.check(feature_header(require_grid(captioner), **frames_of(dataset)))
         store.require(dataset["image_id"])
     generation = GenerationSettings(
         max_new_tokens=arguments.max_new_tokens,

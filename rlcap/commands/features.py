@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     import torch
 
     import captioners
+    from captioners.grids import require_grid
     from captioners.vision import GridVision
     from rlcap.console import say
     from rlcap.data import load_captions
@@ -37,9 +38,9 @@ def main(argv: list[str]) -> None:
         arguments.data, images=arguments.images, split=arguments.split, **reading_options(arguments)
     )
     if arguments.vision:
-        sees: GridVision | captioners.Captioner = GridVision.from_pretrained(arguments.vision)
+        sees: GridVision | captioners.GridCaptioner = GridVision.from_pretrained(arguments.vision)
     else:
-        sees = captioners.load(arguments.captioner)
+        sees = require_grid(captioners.load(arguments.captioner))
     own_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     device = arguments.device or (own_gpu if torch.cuda.is_available() else "cpu")
     store = write_features(

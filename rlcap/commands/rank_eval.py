@@ -14,6 +14,7 @@ def main(argv: list[str]) -> None:
     import torch
 
     import captioners
+    from captioners.grids import require_grid
     from rlcap.console import say
     from rlcap.data.features import FeatureStore
     from rlcap.data.write_features import feature_header, frames_of
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
     if store is not None:
         for own in (captioner, reference):
             if own is not None:
-                store.check(feature_header(own, **frames_of(chains)))
+                store.check(feature_header(require_grid(own), **frames_of(chains)))
         store.require(chains["image_id"])
     evaluation: RankEvaluation = rank_evaluation(
         captioner,

@@ -25,7 +25,7 @@ PROBED = 64  # pixel values that tell preprocessors apart
 
 
 class SeesFeatures(Protocol):
-    """What is asked of a captioner here; `captioners.Captioner` has all of it."""
+    """What is asked of a captioner here; `captioners.GridCaptioner` has all of it."""
 
     training: bool
 

@@ -203,12 +203,11 @@ class CaptionerTrainer(ValidatingTrainer):
         self.means.add(f"time/{name}", seconds)
 
     def seen(self, visual: Batch) -> Batch:
-        """The pictures of a batch, or the features that a frozen vision model makes of them, once for all uses."""
-        if "vision" not in self.captioner.frozen or "features" in visual:
+        """The pictures of a batch, or what a frozen vision model makes of them, once for all uses."""
+        if "vision" not in self.captioner.frozen:
             return visual
-        kept = {name: tensor for name, tensor in visual.items() if name == "frame_mask"}
         with evaluating(self.captioner):
-            return {"features": self.captioner.features(visual), **kept}
+            return self.captioner.seen(visual)
 
     def references_of(self, rows: list[dict[str, Any]]) -> CaptionTokens:
         """The references of a batch, `captions_per_image` of each picture drawn at random, or all; ragged in K."""

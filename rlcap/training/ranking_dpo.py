@@ -18,7 +18,7 @@ from captioners.weights import fingerprint
 from rlcap.captioning import evaluating
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains, unpadded
 from rlcap.data.content import looked_at
-from rlcap.data.write_features import feature_header, frames_of
+from rlcap.data.write_features import frames_of
 from rlcap.evaluation.ranking import means, ranking_sums
 from rlcap.objectives.ranking import bradley_terry, implicit_rewards, lambda_loss, plackett_luce
 from rlcap.objectives.reduction import Total, reduce_tokens
@@ -27,7 +27,7 @@ from rlcap.training.chain_measures import chain_sums
 from rlcap.training.chain_rows import captioned_pictures, check_chains
 from rlcap.training.ranking_arguments import RankingArguments
 from rlcap.training.reference import AdaptersOff, FrozenCopy, Reference, Stored, Visual
-from rlcap.training.reference_store import fingerprint_of, stored_chains
+from rlcap.training.reference_store import fingerprint_of, preprocessing_of, stored_chains
 
 
 class RankingTrainer(CaptionerTrainer):
@@ -218,7 +218,7 @@ class RankingTrainer(CaptionerTrainer):
             "precision": self.accelerator.mixed_precision,
             "prompt": self.captioner.prompt,
             "features": self.features is not None,
-            "seen": feature_header(self.captioner, **frames_of(dataset)),
+            "seen": {"preprocessor": preprocessing_of(self.captioner), **frames_of(dataset)},
         }
 
         def score(positions: Any) -> Any:

@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 
+from captioners.base import Captioner
 from rlcap.chain_scoring import LogProbs
 from rlcap.data.blind import VISUAL
 from rlcap.tracking.run_directory import write_json
@@ -76,6 +78,16 @@ def fingerprint_of(dataset: datasets.Dataset) -> str:
     columns = [name for name in ("image_id", *VISUAL, "captions") if name in dataset.column_names]
     for row in dataset.select_columns(columns):
         digest.update(json.dumps([row[name] for name in columns], default=_named).encode() + b"\n")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def preprocessing_of(captioner: Captioner) -> str:
+    """A hash of what a captioner's preprocessor makes of a fixed picture, which sees every setting."""
+    made = captioner.preprocess([Image.linear_gradient("L").resize((160, 120)).convert("RGB")])
+    digest = hashlib.sha256()
+    for name, tensor in sorted(made.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 

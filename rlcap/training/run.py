@@ -14,6 +14,7 @@ import captioners
 import rewards
 from captioners.base import Captioner
 from captioners.grid_transformer import GridTransformer, GridTransformerConfig
+from captioners.grids import require_grid
 from captioners.weights import fingerprint
 from rewards import Reward
 from rlcap.console import say
@@ -96,7 +97,7 @@ def open_features(
         raise ValueError("features are of a vision model that does not change: add vision to freeze (--freeze vision)")
     store = FeatureStore(data.features)
     datasets_used = [dataset for dataset in used if isinstance(dataset, datasets.Dataset)]
-    store.check(feature_header(captioner, **frames_of(*datasets_used)))
+    store.check(feature_header(require_grid(captioner), **frames_of(*datasets_used)))
     for dataset in datasets_used:
         store.require(dataset["image_id"])
     return store

@@ -12,6 +12,7 @@ from captioners import (
     Blip2T5,
     Captioner,
     CaptionTokens,
+    Chat,
     EncoderDecoder,
     Florence2,
     Git,
@@ -36,6 +37,8 @@ def inner_generate(captioner: Captioner, visual: dict[str, torch.Tensor], **opti
             return captioner.transformer.generate(encoder_outputs=encoded, **options)
         if isinstance(captioner, Git | Blip2OPT):
             return _generated_behind_a_prefix(captioner, visual, options)
+        if isinstance(captioner, Chat):
+            return _answered(captioner, visual, options)
         assert isinstance(captioner, Blip | Blip2T5 | Florence2)
         return captioner.model.generate(**visual, **prompt_inputs(captioner, len(visual["pixel_values"])), **options)
 
@@ -47,6 +50,17 @@ def _generated_behind_a_prefix(captioner: Git | Blip2OPT, visual: dict[str, torc
     ids = torch.tensor([*places, special.start, *special.prefix]).expand(len(visual["pixel_values"]), -1)
     output = captioner.model.generate(**visual, input_ids=ids, **options)
     output.sequences = output.sequences[:, len(places) :]
+    return output
+
+
+def _answered(captioner: Chat, visual: dict[str, torch.Tensor], options: Any) -> Any:
+    prompts, seen = visual["prompt_ids"], {n: t for n, t in visual.items() if not n.startswith("prompt")}
+    assert visual["prompt_mask"].all(), "generate pads on the left"
+    ids = torch.nn.functional.pad(prompts, (0, 1), value=captioner.codec.special.start)
+    if "image_grid_thw" in seen:
+        seen["mm_token_type_ids"] = (ids == captioner.model.config.image_token_id).int()
+    output = captioner.model.generate(**seen, input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+    output.sequences = output.sequences[:, prompts.shape[1] :]
     return output
 
 

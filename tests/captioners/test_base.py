@@ -4,6 +4,7 @@ import pytest
 import torch
 from inner import as_captions, inner_generate, transition_scores
 from tiny import (
+    ALL_CAPTIONERS,
     CAPTIONERS,
     CAPTIONS,
     in_first_decoder_layer,
@@ -14,14 +15,16 @@ from tiny import (
 )
 from torch import nn
 
-from captioners import PARTS, GenerationSettings
+from captioners import PARTS, Blip, GenerationSettings
+from captioners.prefix import PrefixDecoder
 
 BUILDERS = pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
+EVERY = pytest.mark.parametrize("build", ALL_CAPTIONERS.values(), ids=ALL_CAPTIONERS)
 RAGGED = [CAPTIONS[:3], CAPTIONS[3:4]]
 SETTINGS = GenerationSettings(max_new_tokens=6)
 
 
-@BUILDERS
+@EVERY
 @pytest.mark.parametrize("per_picture", [1, 3])
 def test_forward_equals_the_scores_that_generate_reports(build, per_picture: int) -> None:
     captioner = build()
@@ -35,7 +38,7 @@ def test_forward_equals_the_scores_that_generate_reports(build, per_picture: int
     assert torch.allclose(captioner(visual, captions).log_probs, expected, atol=1e-4)
 
 
-@BUILDERS
+@EVERY
 def test_temperature_scores_what_is_sampled_at_that_temperature(build) -> None:
     captioner = build()
     visual = captioner.preprocess(pictures(2))
@@ -79,7 +82,7 @@ def test_stored_features_replace_the_vision_tower(build) -> None:
         captioner({"features": features}, captions)
 
 
-@BUILDERS
+@EVERY
 def test_a_finished_context_must_not_hide_parts_that_train(build) -> None:
     captioner = build(max_frames=2)
     visual, captions = captioner.preprocess(pictures(2)), captioner.tokenize(RAGGED)
@@ -99,7 +102,7 @@ def test_a_finished_context_must_not_hide_parts_that_train(build) -> None:
     assert captioner(context, captions).log_probs.allclose(captioner(visual, captions).log_probs, atol=1e-5)
 
 
-@BUILDERS
+@EVERY
 @pytest.mark.parametrize("max_frames", [1, 3])
 def test_parts_hold_every_parameter_once(build, max_frames: int) -> None:
     captioner = build(max_frames=max_frames)
@@ -110,7 +113,7 @@ def test_parts_hold_every_parameter_once(build, max_frames: int) -> None:
     assert set(held) == {id(p) for p in captioner.parameters()}
 
 
-@BUILDERS
+@EVERY
 @pytest.mark.parametrize("frozen", [(), ("vision",), ("vision", "connector"), ("decoder",)], ids=str)
 @pytest.mark.parametrize("frames", [1, 2])
 def test_gradients_reach_every_trainable_parameter_and_no_other(build, frozen, frames: int) -> None:
@@ -126,7 +129,7 @@ def test_gradients_reach_every_trainable_parameter_and_no_other(build, frozen, f
         assert parameter.requires_grad == trains, name
         assert (parameter.grad is not None) == trains, name
     for part, modules in captioner.parts().items():
-        if frames == 1 and modules == [captioner.temporal]:
+        if frames == 1 and part == "connector" and isinstance(captioner, Blip):
             continue  # BLIP has no other connector, and pictures have no order
         moved = any(p.grad is not None and p.grad.any() for m in modules for p in m.parameters())
         assert moved == (part not in frozen)
@@ -232,7 +235,7 @@ def test_dropout_off_holds_in_train_mode_and_under_checkpointing(name: str, chec
     assert not captioner(visual, captions).log_probs.allclose(expected, atol=1e-2)
 
 
-@BUILDERS
+@EVERY
 def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient(build) -> None:
     captioner = build()
     captioner.freeze()
@@ -249,10 +252,12 @@ def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient(build)
         return {name: p.grad.clone() for name, p in captioner.named_parameters() if p.grad is not None}
 
     plain = gradients()
-    assert len(runs) == 1
+    # A prefix runs by itself, and its captions behind it; under checkpointing they are one sequence.
+    assert len(runs) == (2 if isinstance(captioner._decoder(), PrefixDecoder) else 1)
+    runs.clear()
     captioner.gradient_checkpointing_enable({"use_reentrant": False})
     checkpointed = gradients()
-    assert len(runs) == 3
+    assert len(runs) == 2
     context = captioner.encode(visual)
     greedy = captioner.greedy(context, SETTINGS)
     captioner.gradient_checkpointing_disable()

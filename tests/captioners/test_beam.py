@@ -1,14 +1,14 @@
 import pytest
 import torch
 from inner import as_captions, inner_generate
-from tiny import CAPTIONERS, favour_end, lay_out, pictures, tiny_encoder_decoder
+from tiny import ALL_CAPTIONERS, favour_end, lay_out, pictures, tiny_encoder_decoder
 
 from captioners import GenerationSettings
 
 
 @pytest.mark.parametrize("layout", ["packed", "rows"])
 @pytest.mark.parametrize(("num_beams", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.0), (5, 2.0)])
-@pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
+@pytest.mark.parametrize("build", ALL_CAPTIONERS.values(), ids=ALL_CAPTIONERS)
 def test_beam_search_equals_generate(build, num_beams: int, length_penalty: float, layout: str) -> None:
     captioner = build()
     lay_out(captioner, layout)

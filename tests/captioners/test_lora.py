@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CAPTIONERS, CAPTIONS, pictures, tiny_blip, tiny_encoder_decoder, tiny_grid_transformer
+from tiny import ALL_CAPTIONERS, CAPTIONERS, CAPTIONS, pictures, tiny_blip, tiny_encoder_decoder, tiny_grid_transformer
 from torch import Tensor
 
 import captioners
 from captioners import Captioner, LoraSettings
 
-BUILDERS = pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
+EVERY = pytest.mark.parametrize("build", ALL_CAPTIONERS.values(), ids=ALL_CAPTIONERS)
 GROUPS = [CAPTIONS[:2], CAPTIONS[2:3]]
 
 
@@ -34,7 +34,7 @@ def trained(captioner: Captioner) -> Captioner:
     return captioner
 
 
-@BUILDERS
+@EVERY
 def test_lora_changes_nothing_at_first_and_trains_alone_in_its_parts(build) -> None:
     captioner = build()
     before = log_probs(captioner)
@@ -57,7 +57,7 @@ def test_lora_changes_nothing_at_first_and_trains_alone_in_its_parts(build) -> N
             assert not trains or parameter.grad.any()
 
 
-@BUILDERS
+@EVERY
 def test_an_export_is_merged_and_leaves_the_captioner_as_it_was(build, tmp_path: Path) -> None:
     captioner = build()
     plain = {name: tensor.shape for name, tensor in captioner.state_dict().items()}
@@ -77,7 +77,7 @@ def test_an_export_is_merged_and_leaves_the_captioner_as_it_was(build, tmp_path:
     assert all(tensor.equal(state[name]) for name, tensor in captioner.state_dict().items())
 
 
-@BUILDERS
+@EVERY
 def test_a_checkpoint_gives_back_the_same_bits(build, tmp_path: Path) -> None:
     captioner = build()
     captioner.add_lora(LoraSettings(("decoder",), rank=3, alpha=4.5, dropout=0.1))

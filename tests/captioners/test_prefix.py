@@ -86,6 +86,12 @@ def test_the_prefix_runs_through_the_decoder_once_a_picture(build) -> None:
     shapes.clear()
     captioner(context, captions)
     longest = int(captions.mask.sum(dim=(1, 2)).max())
+    assert shapes == [prefix, 3 * longest]
+    captioner.freeze()
+    captioner.train()
+    captioner.gradient_checkpointing_enable()
+    shapes.clear()
+    captioner(context, captions)
     assert shapes == [prefix + 3 * longest]
 
 

@@ -1,17 +1,17 @@
 import pytest
 import torch
 from inner import as_captions, inner_generate
-from tiny import CAPTIONERS, VOCAB, favour_end, pictures, tiny_encoder_decoder
+from tiny import ALL_CAPTIONERS, VOCAB, favour_end, pictures, tiny_encoder_decoder
 
 from captioners import GenerationSettings, VisualContext
 from captioners.layout import PackedSteps, RowSteps
 from captioners.sampling import sampled
 
 SETTINGS = GenerationSettings(max_new_tokens=12)
-BUILDERS = pytest.mark.parametrize("build", CAPTIONERS.values(), ids=CAPTIONERS)
+EVERY = pytest.mark.parametrize("build", ALL_CAPTIONERS.values(), ids=ALL_CAPTIONERS)
 
 
-@BUILDERS
+@EVERY
 def test_greedy_equals_generate(build) -> None:
     captioner = build()
     favour_end(captioner)
@@ -24,7 +24,7 @@ def test_greedy_equals_generate(build) -> None:
     assert ours.finished.equal(theirs.finished)
 
 
-@BUILDERS
+@EVERY
 def test_what_is_sampled_depends_on_the_generator_alone_and_is_what_is_scored(build) -> None:
     captioner = build()
     favour_end(captioner)

@@ -11,7 +11,7 @@ import torch
 from chains import chain_dataset, ranking_trainer
 from datasets import Dataset
 from small import Recorder
-from tiny import CAPTIONERS, CAPTIONS, tiny_encoder_decoder, tiny_florence2, tiny_grid_transformer, vision_rows
+from tiny import CAPTIONERS, CAPTIONS, CHATS, tiny_encoder_decoder, tiny_florence2, tiny_grid_transformer, vision_rows
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -72,7 +72,16 @@ def loss_by_hand(captioner: Captioner, at_start: Captioner, rows: list[dict[str,
     ids=str,
 )
 def test_gradient_equals_captions_scored_by_themselves(build: Any, options: dict[str, Any], tmp_path: Path) -> None:
-    captioner = build(dropout=0.1)
+    assert_gradient_by_hand(build(dropout=0.1), options, tmp_path)
+
+
+@pytest.mark.parametrize("build", CHATS.values(), ids=CHATS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_chat_models_too(build: Any, checkpointing: bool, tmp_path: Path) -> None:
+    assert_gradient_by_hand(build(), {"gradient_checkpointing": checkpointing}, tmp_path)
+
+
+def assert_gradient_by_hand(captioner: Captioner, options: dict[str, Any], tmp_path: Path) -> None:
     at_start, by_hand = copy.deepcopy(captioner), copy.deepcopy(captioner)
     dataset = chain_dataset(tmp_path, 6)
     recorder = Recorder()

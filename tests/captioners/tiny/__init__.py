@@ -2,6 +2,7 @@
 
 from tiny.blip import tiny_blip
 from tiny.blip2 import tiny_blip2_opt, tiny_blip2_t5
+from tiny.chat import tiny_idefics3, tiny_llava, tiny_llava_next, tiny_llava_onevision, tiny_qwen2_vl
 from tiny.encoder_decoder import tiny_encoder_decoder
 from tiny.florence2 import tiny_florence2
 from tiny.git import tiny_git
@@ -22,10 +23,14 @@ CAPTIONERS = {
     "blip2-opt": tiny_blip2_opt,
     "blip2-opt-prompt": lambda **options: tiny_blip2_opt(prompt="a man", **options),
 }
+CHATS = {"qwen2-vl": tiny_qwen2_vl, "idefics3": tiny_idefics3, "llava": tiny_llava}
+ALL_CAPTIONERS = {**CAPTIONERS, **CHATS}
 
 __all__ = [
+    "ALL_CAPTIONERS",
     "CAPTIONERS",
     "CAPTIONS",
+    "CHATS",
     "SIDE",
     "VOCAB",
     "favour_end",
@@ -39,5 +44,10 @@ __all__ = [
     "tiny_florence2",
     "tiny_git",
     "tiny_grid_transformer",
+    "tiny_idefics3",
+    "tiny_llava",
+    "tiny_llava_next",
+    "tiny_llava_onevision",
+    "tiny_qwen2_vl",
     "vision_rows",
 ]

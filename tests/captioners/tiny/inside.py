@@ -19,6 +19,9 @@ LAST_NORM: dict[str, Callable[[Any], nn.Module]] = {
     "t5": lambda model: model.decoder.final_layer_norm,
     "git": lambda model: model.git.encoder.layer[-1].output.LayerNorm,
     "opt": lambda model: model.model.decoder.final_layer_norm,
+    "idefics3": lambda model: model.model.text_model.norm,
+    "llava": lambda model: model.model.language_model.norm,
+    "qwen2_vl": lambda model: model.model.language_model.norm,
 }
 IN_FIRST_LAYER: dict[str, Callable[[Any], nn.Module]] = {
     "gpt2": lambda model: model.transformer.h[0].mlp,
@@ -28,6 +31,9 @@ IN_FIRST_LAYER: dict[str, Callable[[Any], nn.Module]] = {
     "t5": lambda model: model.decoder.block[0].layer[-1],
     "git": lambda model: model.git.encoder.layer[0].intermediate,
     "opt": lambda model: model.model.decoder.layers[0].fc1,
+    "idefics3": lambda model: model.model.text_model.layers[0].mlp,
+    "llava": lambda model: model.model.language_model.layers[0].mlp,
+    "qwen2_vl": lambda model: model.model.language_model.layers[0].mlp,
 }
 
 
@@ -39,8 +45,8 @@ def favour_end(captioner: Captioner, amount: float = 4.0) -> None:
     last_norm = LAST_NORM[model.config.model_type](model)
     with torch.no_grad():
         last_norm.weight *= 0.4
-        if model.config.model_type == "t5":
-            # Its norm has no bias: the row of EOS turns to what the states have in common instead.
+        if not hasattr(last_norm, "bias"):
+            # A norm without bias: the row of EOS turns to what the states have in common instead.
             states = []
             hook = last_norm.register_forward_hook(lambda module, args, output: states.append(output))
             captioner(captioner.preprocess(pictures(4)), captioner.tokenize([CAPTIONS] * 4))
