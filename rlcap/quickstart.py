@@ -195,11 +195,8 @@ def _run(trainer: CaptionerTrainer, command: str) -> Path:
     captioner, scenes = trainer.captioner, folder.parent / "scenes"
     captioner.load_state_dict(captioners.load(folder / "best").state_dict())
     write_json(folder / "test.json", trainer.caption(load_captions(scenes / "captions.jsonl", split="test")))
-    chains, options = (
-        load_chains(scenes / CHAINS, split="test"),
-        {"batch_size": 50, "workers": 0, "max_bad_images": 0.0},
-    )
-    found = rank_evaluation(captioner, chains, controls=tuple(RANKED), features=None, **options).measures
+    chains = load_chains(scenes / CHAINS, split="test")
+    found = rank_evaluation(captioner, chains, controls=tuple(RANKED), batch_size=50).measures
     write_json(folder / "test_chains.json", {name: found[control]["pair_accuracy"] for control, name in RANKED.items()})
     return folder
 

@@ -76,7 +76,6 @@ def results_table(evaluation: RankEvaluation) -> Table:
     for name in rows:
         values = (own.get(name) for own in evaluation.measures.values())
         table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values), MEASURES.get(name, ""))
-    table.caption = "; ".join(f"{control}: {WHAT_IT_IS[control]}" for control in evaluation.measures)
     return table
 
 

@@ -18,7 +18,7 @@ def main(argv: list[str]) -> None:
     from rlcap.console import say
     from rlcap.data.features import FeatureStore
     from rlcap.data.write_features import feature_header, frames_of
-    from rlcap.rank_eval import RankEvaluation, rank_evaluation, results_table
+    from rlcap.rank_eval import WHAT_IT_IS, RankEvaluation, rank_evaluation, results_table
     from rlcap.tracking.run_directory import library_versions, write_json
 
     chains = _chains(arguments)
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         max_bad_images=arguments.max_bad_images,
         seed=arguments.seed,
     )
-    say(results_table(evaluation))
+    say(results_table(evaluation), *(f"{control}: {WHAT_IT_IS[control]}" for control in evaluation.measures))
     if arguments.output:
         result: dict[str, Any] = {
             "controls": evaluation.measures,
