@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make quickstart   set up .venv, then train a tiny captioner with XE and SCST on drawn pictures (minutes)"
+	@echo "make quickstart   set up .venv, then train a tiny captioner with XE, SCST and ranking-DPO on drawn pictures (minutes)"
 	@echo "make test         set up .venv, then run all tests"
 	@echo "make check        format, lint, types and the fast tests"
 	@echo "make docs         build the documentation into build/site"

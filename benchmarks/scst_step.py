@@ -236,13 +236,13 @@ class Bench:
 def peak_memory(side: str, model: str, baseline: str, pixels: int) -> None:
     """Takes three steps of one side and prints the peak of the resident set over what was there before, in MiB."""
     bench = Bench(model, baseline, pixels)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     for _ in range(3):
         getattr(bench, side)()
-    print(json.dumps({"mib": _status("VmHWM") - before}))
+    print(json.dumps({"mib": status("VmHWM") - before}))
 
 
-def _status(key: str) -> float:
+def status(key: str) -> float:
     """A figure of this process in MiB. (`getrusage` would tell the peak of the process that started this one.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     (kib,) = [line.split()[1] for line in lines if line.startswith(f"{key}:")]

@@ -22,15 +22,18 @@ from rlcap.training.judgment_arguments import JudgmentArguments
 from rlcap.training.multi_tap import MultiTapArguments
 from rlcap.training.pac_arguments import PacArguments
 from rlcap.training.reward_trainer import RewardArguments
+from rlcap.training.ranking_arguments import ChainDataArguments, RankingArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
 TITLES = {
     DataArguments: "Data",
     CaptionerArguments: "Captioner",
-    CaptionerTrainingArguments: "Training: `rlcap xe` and `rlcap scst`",
+    CaptionerTrainingArguments: "Training: `rlcap xe`, `rlcap scst` and `rlcap rank-dpo`",
     XEArguments: "Cross-entropy: `rlcap xe`",
     SCSTArguments: "SCST: `rlcap scst`",
+    ChainDataArguments: "Chains: `rlcap rank-dpo`",
+    RankingArguments: "Ranking-DPO: `rlcap rank-dpo`",
     RewardArguments: "Learned rewards: `rlcap reward pac`, `rlcap reward multi-tap` and `rlcap reward grammar`",
     PacArguments: "Dual encoders: `rlcap reward pac`",
     JudgmentArguments: "Judgments: `rlcap reward comparative` and `rlcap reward multi-tap`",
@@ -39,7 +42,7 @@ TITLES = {
     ComparativeArguments: "Comparative scorer: `rlcap reward comparative`",
 }
 REQUIRED = {"data", "output_dir", "model", "encoder"}  # their default is refused
-WITH_RECIPE = ("xe", "scst")  # commands whose help is the keys above, and all of transformers'
+WITH_RECIPE = ("xe", "scst", "rank-dpo")  # commands whose help is the keys above, and all of transformers'
 # Commands whose help is that of the words behind them, each by itself.
 SUBCOMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "data": (("check",),),

@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from rlcap import __version__
 
 COMMANDS = {
-    "quickstart": "the whole way on drawn pictures: XE, then SCST, and a table of what it brought (minutes on a CPU)",
+    "quickstart": "the whole way on drawn pictures: XE, SCST, ranking-DPO, and what they brought (minutes on a CPU)",
     "xe": "train a captioner with cross-entropy on reference captions",
     "scst": "fine-tune a captioner on rewards (self-critical sequence training)",
+    "rank-dpo": "fine-tune a captioner on chains of captions, each a detail worse than the one before",
+    "rank-eval": "rank held-out chains with a captioner, beside its blind controls: pictures shuffled, pictures blank",
     "reward": "train a learned reward: pac, comparative, multi-tap, grammar",
     "positives": "generate captions or pictures that train a dual encoder (PAC-S++)",
     "data": "check a data set: counts, broken and repeated pictures, leaks between splits",
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.path.append(here)  # for users' own rewards; behind everything installed, so that nothing here hides that
     try:
         with _silenced() if quiet else nullcontext():
-            importlib.import_module(f"rlcap.commands.{name}").main(rest)
+            importlib.import_module(f"rlcap.commands.{name.replace('-', '_')}").main(rest)
     except KeyboardInterrupt:
         if debug:
             raise

@@ -1,4 +1,4 @@
-"""The whole way on drawn pictures: cross-entropy, then self-critical training, and what it brought.
+"""The whole way on drawn pictures: cross-entropy, self-critical training, ranking-DPO, and what they brought.
 
 It shows that everything works and what a run looks like. Drawn shapes are no evidence of quality.
 """
@@ -22,17 +22,23 @@ import rewards
 from captioners.encoder_decoder import EncoderDecoder
 from captioners.tokenizer import train_tokenizer
 from rlcap.console import say
-from rlcap.data import load_captions
+from rlcap.data import load_captions, load_chains
+from rlcap.data.scene_chains import CHAINS, write_scene_chains
 from rlcap.data.scenes import make_scenes
 from rlcap.evaluation.metrics import evaluate_captions
+from rlcap.rank_eval import rank_evaluation
 from rlcap.tracking.report import write_report
 from rlcap.tracking.run_directory import write_json
 from rlcap.training import run
+from rlcap.training.captioner_trainer import CaptionerTrainer
+from rlcap.training.ranking_arguments import RankingArguments
+from rlcap.training.ranking_dpo import RankingTrainer
 from rlcap.training.scst import SCSTTrainer
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments, XETrainer
 
-SHOWN = ("cider", "bleu_4", "rep_4_count", "bad_ending_rate", "length", "vocabulary")
+RANKED = {"true": "pairs in order", "shuffled": "… with other pictures"}  # of chains, shown their pictures or not
+SHOWN = ("cider", "bleu_4", "rep_4_count", "bad_ending_rate", "length", "vocabulary", *RANKED.values())
 
 
 @dataclass(frozen=True)
@@ -44,29 +50,35 @@ class QuickstartSettings:
     train_scenes: int = 3000
     xe_steps: int = 300
     scst_steps: int = 150
+    ranking_steps: int = 60
     report_to: str = "none"
 
 
 def quickstart(settings: QuickstartSettings) -> dict[str, dict[str, float]]:
-    """Draws, trains twice, evaluates on unseen scenes and prints the comparison; returns stage -> metrics."""
+    """Draws, trains three times, evaluates on unseen scenes and prints the comparison; returns stage -> metrics."""
     source = make_scenes(settings.output_dir / "scenes", settings.train_scenes, 300, 300, seed=settings.seed)
+    write_scene_chains(source, length=5, seed=settings.seed)
     train, val, test = (load_captions(source, split=split) for split in ("train", "val", "test"))
     _heading("1. cross-entropy on the references")
     xe_dir = _train_xe(settings, train, val)
     _heading("2. SCST: CIDEr-D as the reward, leave-one-out baseline")
     scst_dir = _train_scst(settings, xe_dir, train, val)
-    _heading("3. unseen pictures")
+    _heading("3. ranking-DPO: chains of captions, each a detail worse than the one before")
+    ranking_dir = _train_ranking(settings, scst_dir)
+    _heading("4. unseen pictures")
     predictions, results = {}, {}
     references = {row["image_id"]: row["references"] for row in test}
-    for stage, folder in (("XE", xe_dir), ("SCST", scst_dir)):
+    folders = {"XE": xe_dir, "SCST": scst_dir, "ranking-DPO": ranking_dir}
+    for stage, folder in folders.items():
         predictions[stage] = json.loads((folder / "test.json").read_text(encoding="utf-8"))
-        results[stage] = evaluate_captions(predictions[stage], references, java=False)
+        ranked = json.loads((folder / "test_chains.json").read_text(encoding="utf-8"))
+        results[stage] = evaluate_captions(predictions[stage], references, java=False) | ranked
     _show(test, predictions, results)
     write_json(settings.output_dir / "results.json", results)
     report = settings.output_dir / "report.html"
-    write_report([xe_dir, scst_dir], report)
+    write_report(list(folders.values()), report)
     say(
-        f"Everything is in {settings.output_dir}: metrics.jsonl, checkpoints, best/ and final/ of both runs.",
+        f"Everything is in {settings.output_dir}: metrics.jsonl, checkpoints, best/ and final/ of the three runs.",
         f"Curves, and captions before and after: open {report.resolve().as_uri()} in a browser.",
     )
     return results
@@ -152,11 +164,40 @@ def _train_scst(settings: QuickstartSettings, xe_dir: Path, train: datasets.Data
     return _run(trainer, "quickstart scst")
 
 
-def _run(trainer: XETrainer | SCSTTrainer, command: str) -> Path:
+def _train_ranking(settings: QuickstartSettings, scst_dir: Path) -> Path:
+    args = RankingArguments(
+        output_dir=str(settings.output_dir / "ranking"),
+        seed=settings.seed,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=50,
+        max_steps=settings.ranking_steps,
+        xe_weight=0.1,
+        learning_rate=2e-4,
+        lr_scheduler_type="linear",
+        warmup_steps=5,
+        max_caption_length=24,
+        eval_max_new_tokens=24,
+        eval_on_start=True,
+        eval_strategy="steps",
+        eval_steps=settings.ranking_steps,
+        save_steps=settings.ranking_steps,
+        logging_steps=max(settings.ranking_steps // 10, 1),
+        report_to=settings.report_to,
+    )
+    chains = settings.output_dir / "scenes" / CHAINS
+    train, val = (load_chains(chains, split=split) for split in ("train", "val"))
+    captioner = captioners.load(scst_dir / "best")
+    return _run(RankingTrainer(captioner, args, train, val, callbacks=run.trackers(args)), "quickstart ranking-dpo")
+
+
+def _run(trainer: CaptionerTrainer, command: str) -> Path:
     folder = run.train(trainer, command, {})
-    trainer.captioner.load_state_dict(captioners.load(folder / "best").state_dict())
-    test = load_captions(folder.parent / "scenes" / "captions.jsonl", split="test")
-    write_json(folder / "test.json", trainer.caption(test))
+    captioner, scenes = trainer.captioner, folder.parent / "scenes"
+    captioner.load_state_dict(captioners.load(folder / "best").state_dict())
+    write_json(folder / "test.json", trainer.caption(load_captions(scenes / "captions.jsonl", split="test")))
+    chains = load_chains(scenes / CHAINS, split="test")
+    found = rank_evaluation(captioner, chains, controls=tuple(RANKED), batch_size=50).measures
+    write_json(folder / "test_chains.json", {name: found[control]["pair_accuracy"] for control, name in RANKED.items()})
     return folder
 
 
@@ -177,10 +218,10 @@ def _show(
         table.add_row(stage, *(f"{metrics[name]:.2f}" for name in SHOWN))
     say(table)
     examples = Table(title="before and after", show_lines=True)
-    for heading in ("picture", "XE", "SCST", "one of the references"):
+    for heading in ("picture", *predictions, "one of the references"):
         examples.add_column(heading)
-    changed = [row for row in test if predictions["XE"][row["image_id"]] != predictions["SCST"][row["image_id"]]]
+    changed = [row for row in test if len({own[row["image_id"]] for own in predictions.values()}) == len(predictions)]
     for row in changed[:4]:
         name = row["image_id"]
-        examples.add_row(name, predictions["XE"][name], predictions["SCST"][name], row["references"][0])
+        examples.add_row(name, *(own[name] for own in predictions.values()), row["references"][0])
     say(examples)

@@ -74,7 +74,9 @@ def test_the_working_directory_is_looked_in_last(tmp_path: Path, monkeypatch: py
     assert importlib.import_module("a_reward_of_the_user").VALUE == 3
 
 
-@pytest.mark.parametrize("command", ["caption", "features", "evaluate", "quickstart", "score", "agreement", "reward"])
+@pytest.mark.parametrize(
+    "command", ["caption", "features", "evaluate", "quickstart", "score", "agreement", "reward", "rank-eval"]
+)
 def test_each_command_has_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

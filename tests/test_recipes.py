@@ -108,6 +108,7 @@ def test_shipped_recipes_are_found_by_name() -> None:
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path: Path) -> None:
     from rlcap.training.arguments import CaptionerArguments, DataArguments
+    from rlcap.training.ranking_arguments import RankingArguments
     from rlcap.training.scst_arguments import SCSTArguments
     from rlcap.training.xe import XEArguments
 
@@ -115,11 +116,11 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     if command == "rewards":
         _reward_recipe(name, tmp_path)
         return
-    argument_class = {"xe": XEArguments, "scst": SCSTArguments}[command]
+    argument_class = {"xe": XEArguments, "scst": SCSTArguments, "ranking_dpo": RankingArguments}[command]
     paths = ["--data", "captions.json", "--output_dir", str(tmp_path), "--use_cpu", "true"]
     given = find_recipe(name).read_text()
     if "captioner:" not in given and "\nvision:" not in given:
-        paths += ["--captioner", "somewhere"] if command == "scst" else ["--vision", "somewhere"]
+        paths += ["--vision", "somewhere"] if command == "xe" else ["--captioner", "somewhere"]
     data, _, args = parse(["--config", name, *paths], command, DataArguments, CaptionerArguments, argument_class)
     assert data.data == "captions.json"
     assert isinstance(args, argument_class)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main(argv: list[str]) -> None:
-    """Draws scenes, trains with XE and SCST, prints what it brought."""
+    """Draws scenes, trains with XE, SCST and ranking-DPO, prints what they brought."""
     parser = argparse.ArgumentParser(prog="rlcap quickstart", description=__doc__)
     parser.add_argument("--output", default="runs/quickstart", help="folder of the runs (default runs/quickstart)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same table (default 0)")

@@ -82,7 +82,7 @@ def load_chains(
     if blind is not None:
         raise ValueError(
             f'{blind.where} has neither "image" nor "frames" nor "video": give it one, or the captions that have the '
-            "pictures (--data, or pictures=load_captions(…) in Python)"
+            "pictures (--pictures, or pictures=load_captions(…) in Python)"
         )
     if held is None:
         put_under(kept, picture_folder(kept, folder, Path(name), check_images))

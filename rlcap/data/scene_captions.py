@@ -122,7 +122,12 @@ def scene_references(facts: Facts, rng: random.Random, count: int = 5) -> list[s
     templates = TEMPLATES[facts["kind"]]
     chosen = [*templates[:2], *rng.sample(templates[2:], count - 2)]
     rng.shuffle(chosen)
-    return [template.format(**_words(facts, rng)) for template in chosen]
+    return [caption_of(facts, template, rng) for template in chosen]
+
+
+def caption_of(facts: Facts, template: str, rng: random.Random) -> str:
+    """What a template of TEMPLATES says of a scene; `rng` draws the synonyms."""
+    return template.format(**_words(facts, rng))
 
 
 def _words(facts: Facts, rng: random.Random) -> dict[str, str]:

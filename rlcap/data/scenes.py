@@ -87,7 +87,7 @@ def make_scenes(
         return captions
     pictures = folder / ("frames" if clips else "images")
     pictures.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / "scenes.json", json.dumps(settings).encode() + b"\n")
+    write_whole(folder / "scenes.json", json.dumps(settings).encode() + b"\n")
     lines = []
     rows = scene_rows(num_train, num_val, num_test, seed, clips=clips, frames=frames)
     for row in progress(rows, total=num_train + num_val + num_test, desc="drawing scenes", unit="scene", leave=False):
@@ -98,11 +98,11 @@ def make_scenes(
         for name, image in zip(names, drawn, strict=True):
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
-            _write_whole(pictures / name, buffer.getvalue())
+            write_whole(pictures / name, buffer.getvalue())
         paths = [f"{pictures.name}/{name}" for name in names]
         visual = {"frames": paths} if clips else {"image": paths[0]}
         lines.append(json.dumps({"image_id": row["image_id"], **visual, **row}) + "\n")
-    _write_whole(captions, "".join(lines).encode())
+    write_whole(captions, "".join(lines).encode())
     return captions
 
 
@@ -300,7 +300,7 @@ def _settled(folder: Path, settings: dict[str, Any]) -> bool:
     return captions.exists()
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write beside, then rename: the file appears whole or not at all, also where several processes draw at once."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_bytes(content)

@@ -65,7 +65,8 @@ HIGHER_IS_BETTER = {"cider", "meteor", "rouge_l", "spice"}.union(
 
 def direction(metric: str) -> int:
     """1 where more of a metric is better, -1 where less is, 0 where neither can be said (length, vocabulary)."""
-    return (metric in HIGHER_IS_BETTER) - (metric in LOWER_IS_BETTER)
+    ranked = metric.startswith(("ranking/", "assessment/"))
+    return (ranked or metric in HIGHER_IS_BETTER) - (metric in LOWER_IS_BETTER)
 
 
 @dataclass

@@ -19,6 +19,9 @@ from rlcap.tracking.evaluations import best_step, evaluation_records, is_number
 IN_LINE = {
     "loss": "loss",
     "reward": "reward",
+    "ranking/pair_accuracy": "pairs in order",
+    "rewards/margin": "margin",
+    "log_probs/best": "best caption",
     "completions/mean_length": "length",
     "repetition/rep_4": "rep-4",
     "grammar/bad_ending_rate": "bad endings",
@@ -26,6 +29,9 @@ IN_LINE = {
     "kl": "kl",
     "learning_rate": "lr",
 }
+
+# What a table shows of the chains of ranking-DPO.
+RANKING = ("ranking/pair_accuracy", "ranking/exact_order", "assessment/pair_accuracy", "log_probs/best", "kl")
 
 
 class ConsoleCallback(TrainerCallback):
@@ -114,7 +120,7 @@ def evaluation_table(evaluations: Mapping[int, Mapping[str, float]], settings: M
         table.add_column(f"{name}\nstep {step:,}", justify="right")
     table.add_column("change", justify="right")
     chosen = str(settings.get("metric_for_best_model") or "cider")
-    for metric in dict.fromkeys((*IN_SHORT, chosen)):
+    for metric in dict.fromkeys((*IN_SHORT, *RANKING, chosen)):
         if metric not in evaluations[now]:
             continue
         values = [evaluations[step].get(metric) for _, step in columns]

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from rlcap.evaluation.metrics import IN_SHORT, METRICS
+from rlcap.evaluation.ranking import RANKED
 
 FILE = "README.md"
 # Settings that say where and how a run was watched, not what was learned.
@@ -44,6 +45,13 @@ CIDER = """@inproceedings{vedantam2015cider,
   booktitle = {CVPR},
   year      = {2015}
 }"""
+DPO = """@inproceedings{rafailov2023direct,
+  title     = {Direct Preference Optimization: Your Language Model is Secretly a Reward Model},
+  author    = {Rafailov, Rafael and Sharma, Archit and Mitchell, Eric and Ermon, Stefano and Manning, Christopher D. and
+               Finn, Chelsea},
+  booktitle = {NeurIPS},
+  year      = {2023}
+}"""
 RLCAP = """@software{{rlcap,
   title   = {{rlcap: RL fine-tuning for image and video captioners}},
   version = {{{version}}}
@@ -76,7 +84,12 @@ def model_card(
     data = ModelCardData(
         library_name="rlcap",
         pipeline_tag="image-to-text",
-        tags=["image-captioning", "rlcap", *(["scst"] if "rewards" in settings else [])],
+        tags=[
+            "image-captioning",
+            "rlcap",
+            *(["scst"] if "rewards" in settings else []),
+            *(["dpo"] if _ranks(settings) else []),
+        ],
         base_model=_hub_id(settings.get("captioner") or settings.get("vision")),
         model_name=name,
         eval_results=_eval_results(settings, results) or None,
@@ -140,7 +153,9 @@ def _results(settings: Mapping[str, Any], results: Mapping[str, float], evaluate
     count = f"{results['captions']:,.0f} pictures of the validation split" if "captions" in results else "validation"
     late = "" if evaluated_at == step else f", measured at step {evaluated_at:,} of the same run"
     rows = "\n".join(
-        f"| {metric} | {results[metric]:.4g} | {METRICS[metric]} |" for metric in IN_SHORT if metric in results
+        f"| {metric} | {results[metric]:.4g} | {text} |"
+        for metric, text in ({name: METRICS[name] for name in IN_SHORT} | RANKED).items()
+        if metric in results
     )
     chosen = "The checkpoint was chosen on these pictures, so the numbers are optimistic: report those of a test split."
     return f"{count}, {decoding}{late}:\n\n| metric | value | what it is |\n|---|---|---|\n{rows}\n\n{chosen}"
@@ -148,10 +163,15 @@ def _results(settings: Mapping[str, Any], results: Mapping[str, float], evaluate
 
 def _citations(settings: Mapping[str, Any], versions: Mapping[str, Any]) -> list[str]:
     rewards = settings.get("rewards") or []
-    cited = [SCST] if rewards else []
+    cited = [SCST] if rewards else [DPO] if _ranks(settings) else []
     cited += [LEAVE_ONE_OUT] if rewards and settings.get("baseline") == "leave_one_out" else []
     cited += [CIDER] if "cider-d" in rewards else []
     return [*cited, RLCAP.format(version=versions.get("rlcap", ""))]
+
+
+def _ranks(settings: Mapping[str, Any]) -> bool:
+    """Whether the run was one of ranking-DPO, whose keys no other command has."""
+    return "pairs" in settings
 
 
 def _hub_id(source: Any) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcap.evaluation.metrics import IN_SHORT, METRICS, direction
+from rlcap.evaluation.ranking import BY_KIND, RANKED
 from rlcap.tracking.evaluations import evaluation_records, is_number
 from rlcap.tracking.report_runs import Run
 
@@ -19,6 +20,10 @@ TEXTS = {
     "completions/clipped_ratio": "share of samples that did not end",
     "entropy": "nats a token",
     "kl": "to the captioner as it was at the start, a token",
+    "rewards/margin": "implicit reward of a caption of a chain above that of the next one",
+    "rewards/margin_best_worst": "implicit reward of the best caption of a chain above that of the worst",
+    "log_probs/best": "nats, of the best caption of a chain: its fall is DPO's known failure",
+    "log_probs/worst": "nats, of the worst caption of a chain",
     "loss": "mean over tokens or captions",
     "xe_loss": "cross-entropy on the references",
     "grad_norm": "before clipping",
@@ -42,6 +47,11 @@ class Group:
 
 # A metric belongs to the first group that matches its name.
 GROUPS = (
+    Group(
+        "Order of chains",
+        r"(eval/)?(ranking/|assessment/|log_probs/|rewards/(position|margin))|eval/kl$",
+        r"(eval/)?(ranking|assessment)/(pair_accuracy|exact_order)$|(eval/)?(log_probs/best|rewards/margin)$",
+    ),
     Group("Rewards", r"reward(_std)?$|rewards/|frac_reward", r"reward(_std)?$|rewards/.*/mean$"),
     Group("Length and words", r"completions/|eval/(length|vocabulary|distinct_\d)$", r"completions/|eval/(length|voc)"),
     Group("Repetition", r"repetition/|eval/rep_", r"(repetition/rep|eval/rep)_[14](_count)?$"),
@@ -51,7 +61,16 @@ GROUPS = (
     Group("Phase times", r"time/", r"time/(encode|sample|reward|update)$"),
     Group("Other", r"", r"(?!)"),
 )
-ORDER = ("Rewards", "Validation", "Length and words", "Repetition", "Grammar", "Entropy and objective", "Phase times")
+ORDER = (
+    "Order of chains",
+    "Rewards",
+    "Validation",
+    "Length and words",
+    "Repetition",
+    "Grammar",
+    "Entropy and objective",
+    "Phase times",
+)
 
 
 def curves(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -101,8 +120,11 @@ def results(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def describe(metric: str) -> str:
     """What a metric is, in a few words; empty for one that is not ours."""
+    if metric.removeprefix("eval/").startswith(("ranking/", "assessment/", "rewards/position", "rewards/margin")):
+        return _of_chains(metric.removeprefix("eval/"))
     if metric.startswith("eval/"):
-        return METRICS.get(metric.removeprefix("eval/"), "")
+        name = metric.removeprefix("eval/")
+        return METRICS.get(name) or TEXTS.get(name, "")
     if metric.startswith("grammar/"):
         return METRICS.get(metric.removeprefix("grammar/"), "")
     if metric.startswith("repetition/rep_"):
@@ -110,6 +132,16 @@ def describe(metric: str) -> str:
     if metric.startswith("rewards/"):
         return "mean over samples" if metric.endswith("/mean") else "deviation within a picture"
     return TEXTS.get(metric, "")
+
+
+def _of_chains(metric: str) -> str:
+    by, _, measure = metric.partition("/")
+    if by == "rewards":
+        place = measure.removeprefix("position_")
+        return TEXTS.get(metric) or f"mean implicit reward of the captions at place {place} of a chain, the best is 1"
+    if metric in RANKED:
+        return RANKED[metric]
+    return f"{RANKED[f'{by}/adjacent_accuracy']}; edits of the kind {measure.removeprefix(BY_KIND)}"
 
 
 def _ends(steps: list[int], best: int | None) -> tuple[int | None, int | None, int | None]:

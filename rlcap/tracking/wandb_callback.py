@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rlcap.data.images import BadImage, open_image
 from rlcap.evaluation.metrics import METRICS, direction
+from rlcap.evaluation.ranking import RANKED
 from rlcap.tracking import run_directory
 
 ID_FILE = "wandb.json"
@@ -171,7 +172,7 @@ class WandbCallback(TrainerCallback):
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric=STEP, step_sync=True)
-        for name in METRICS:
+        for name in (*METRICS, *RANKED):
             best = {1: "max", -1: "min", 0: "last"}[direction(name)]
             self._run.define_metric(f"eval/{name}", step_metric=STEP, step_sync=True, summary=best)
 

@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
@@ -18,9 +18,9 @@ from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.recipes import check_types
 
 # What evaluation during training measures: without Java, and without a second set of captions to compare with.
-MEASURED = [
+MEASURED = tuple(
     name for name in METRICS if name not in ("meteor", "spice", "novel_share", "grammar_probability", "captions")
-]
+)
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -164,6 +164,8 @@ class CaptionerArguments:
 class CaptionerTrainingArguments(TrainingArguments):
     """transformers.TrainingArguments, and what every trainer of captioners adds. Defaults that differ are set here."""
 
+    measured: ClassVar[tuple[str, ...]] = MEASURED  # what can choose `best/`
+
     # > Parameters that control which parts of the captioner train
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "parts that stay as they are: vision, connector, decoder"}
@@ -266,10 +268,10 @@ class CaptionerTrainingArguments(TrainingArguments):
             self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
         super().__post_init__()
         require(
-            self.eval_strategy == "no" or self.metric_for_best_model in MEASURED,
+            self.eval_strategy == "no" or self.metric_for_best_model in self.measured,
             "metric_for_best_model",
             self.metric_for_best_model,
-            f"one of {', '.join(MEASURED)}",
+            f"one of {', '.join(self.measured)}",
         )
         if self.eval_strategy != "no" and importlib.util.find_spec("pycocoevalcap") is None:
             raise ValueError(

@@ -25,7 +25,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from captioners.base import Captioner
 from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens
-from rlcap.captioning import to_device
+from rlcap.captioning import evaluating, to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.stream import CaptionStream
@@ -201,6 +201,13 @@ class CaptionerTrainer(ValidatingTrainer):
         seconds = time.perf_counter() - started
         self._phase_seconds += seconds
         self.means.add(f"time/{name}", seconds)
+
+    def seen(self, visual: Batch) -> Batch:
+        """The pictures of a batch, or what a frozen vision model makes of them, once for all uses."""
+        if "vision" not in self.captioner.frozen:
+            return visual
+        with evaluating(self.captioner):
+            return self.captioner.seen(visual)
 
     def references_of(self, rows: list[dict[str, Any]]) -> CaptionTokens:
         """The references of a batch, `captions_per_image` of each picture drawn at random, or all; ragged in K."""

@@ -42,6 +42,7 @@ class MeanGradients:
         if without and not self._checked:
             raise ValueError(
                 f"{len(without)} parameters should train and got no gradient: {', '.join(without[:10])}; freeze their "
-                "part, or name them in the adapter's unused_parameters"
+                "part, or name them in the adapter's unused_parameters. Under gradient checkpointing use_reentrant "
+                "must be false"
             )
         self._checked = True

@@ -6,7 +6,6 @@ the same captions. One encoding serves both in a single process without
 dropout; otherwise the differentiable pass encodes again what trains: a frozen vision model does not run twice.
 """
 
-import copy
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from rlcap.objectives.ranking import best_first, implicit_rewards, plackett_luce
 from rlcap.objectives.reduction import Total
 from rlcap.training.arguments import require
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
+from rlcap.training.reference import frozen_copy
 from rlcap.training.repeated_chunks import RepeatedChunks
 from rlcap.training.rewarding import Rewarded, Rewarder, note_rewards, sample_records
 from rlcap.training.scst_arguments import SCSTArguments
@@ -87,7 +87,7 @@ class SCSTTrainer(CaptionerTrainer):
             num_beams=args.num_samples,
         )
         compared = args.kl_beta or args.objective != "policy_gradient"
-        self.reference_captioner = _frozen_copy(captioner) if compared else None
+        self.reference_captioner = frozen_copy(captioner) if compared else None
         self._rollouts: dict[int, Rollout] = {}  # micro-step -> what further updates go on from
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -140,13 +140,10 @@ class SCSTTrainer(CaptionerTrainer):
     def _roll_out(self, model: nn.Module, batch: Batch) -> tuple[Rollout, dict[str, Tensor] | VisualContext]:
         """Samples and rewards from one encoding of each picture, and what the differentiable pass goes on from."""
         args, captioner, frozen = self.args, self.captioner, self.captioner.frozen
-        visual = batch["visual"]
         # A wrapper has to see the whole pass; dropout would make the two phases differ.
         encoded_once = model is captioner and captioner.dropout_off
         with self.phase("encode"):
-            if "vision" in frozen:
-                with evaluating(captioner):
-                    visual = captioner.seen(visual)
+            visual = self.seen(batch["visual"])
             with nullcontext() if encoded_once else evaluating(captioner):
                 context = captioner.encode(visual)
         with self.phase("sample"):
@@ -230,16 +227,3 @@ class SCSTTrainer(CaptionerTrainer):
         captions = lengths.numel()
         self.means.add("completions/mean_length", lengths.sum().item(), captions)
         self.means.add("completions/clipped_ratio", (~samples.finished).sum().item(), captions)
-
-
-def _frozen_copy(captioner: Captioner) -> Captioner:
-    """The captioner as it is now, in eval mode; what never trains is shared, not copied."""
-    shared = {
-        id(module): module
-        for part, modules in captioner.parts().items()
-        if part in captioner.frozen
-        for module in modules
-    }
-    kept = {id(parameter): parameter for parameter in captioner.parameters() if not parameter.requires_grad}
-    reference = copy.deepcopy(captioner, memo=shared | kept)
-    return reference.requires_grad_(False).eval()

@@ -36,27 +36,40 @@ class ValidatingTrainer(ResumableTrainer):
         self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
         self._described: set[str] = set()  # evaluations whose pictures have been written
 
+    # What subclasses say
+
+    def pictures_of(self, dataset: datasets.Dataset) -> datasets.Dataset:
+        """The rows of an evaluation split that are captioned: `image_id`s that differ, with `references`."""
+        return dataset
+
+    def other_measures(self, dataset: datasets.Dataset) -> dict[str, float]:
+        """What else is measured on an evaluation split, beside its captions: name -> value; called on all ranks."""
+        return {}
+
+    # The evaluation
+
     def evaluate(
         self,
         eval_dataset: datasets.Dataset | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Captions the evaluation split and measures the captions; logged as `eval/<metric>`, and `best/` kept."""
+        """Captions the evaluation split and measures it; logged as `eval/<metric>`, and `best/` kept."""
         dataset: Any = eval_dataset or self.eval_dataset
         if dataset is None:
             raise ValueError("evaluation needs a validation split: set val_split, or eval_strategy: no")
         started = time.perf_counter()
-        captions = self.caption(dataset)
-        references = {row["image_id"]: row["references"] for row in dataset.select_columns(["image_id", "references"])}
+        pictures = self.pictures_of(dataset)
+        captions = self.caption(pictures)
+        references = {row["image_id"]: row["references"] for row in pictures.select_columns(["image_id", "references"])}
         scored = {name: references[name] for name in captions}
-        metrics = evaluate_captions(captions, scored, java=False)
+        metrics = evaluate_captions(captions, scored, java=False) | self.other_measures(dataset)
         measured = {f"{metric_key_prefix}/{name}": value for name, value in metrics.items()}
         self.log({**measured, "time/evaluate": time.perf_counter() - started})
         if self.is_world_process_zero():
             path = self.run_dir / "captions" / f"{metric_key_prefix}-{self.state.global_step:06d}.json"
             run_directory.write_json(path, captions)
-            self._describe_pictures(dataset, metric_key_prefix)
+            self._describe_pictures(pictures, metric_key_prefix)
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         if metric_key_prefix == "eval":
             self._keep_best(metrics)

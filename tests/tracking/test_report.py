@@ -33,7 +33,8 @@ def _charts(groups: list[dict]) -> dict[str, str]:
 def test_every_number_is_drawn_in_its_group(run_folder: Path) -> None:
     groups = report_curves.curves(read_runs([run_folder]))
     found = _charts(groups)
-    assert [group["title"] for group in groups] == [*report_curves.ORDER, "Other"]
+    of_samples = [title for title in report_curves.ORDER if title != "Order of chains"]
+    assert [group["title"] for group in groups] == [*of_samples, "Other"]
     assert found["rewards/cider-d/mean"] == found["reward"] == "Rewards"
     assert found["completions/mean_length"] == found["eval/length"] == "Length and words"
     assert found["repetition/rep_4"] == found["eval/rep_4_count"] == "Repetition"
@@ -44,6 +45,20 @@ def test_every_number_is_drawn_in_its_group(run_folder: Path) -> None:
     assert "kl" not in found  # null in every line
     (reward,) = [own for group in groups for own in group["charts"] if own["metric"] == "reward"]
     assert reward["series"][0]["points"] == [[step, pytest.approx(0.1 * step)] for step in range(1, 11)]
+
+
+def test_measures_of_chains_have_a_group_and_a_text(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "ranking", evaluations={})
+    names = ("ranking/pair_accuracy", "rewards/position_2", "rewards/margin", "log_probs/best")
+    kinds = ("eval/assessment/adjacent_accuracy/count", "eval/ranking/exact_order", "eval/kl", "eval/log_probs/best")
+    line = {"step": 11, **dict.fromkeys((*names, *kinds), 0.5)}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (group,) = report_curves.curves(read_runs([folder]))
+    assert group["title"] == "Order of chains"
+    charts = {own["metric"]: own["text"] for own in (*group["charts"], *group["more"])}
+    assert set(charts) == {*names, *kinds}
+    assert all(charts.values())
+    assert charts["eval/assessment/adjacent_accuracy/count"].endswith("by log-probability; edits of the kind count")
 
 
 def test_a_long_series_is_thinned_to_means(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""The rows of ranking-DPO: chains as a recipe names them, checked, and the pictures that evaluation captions."""
+
+from typing import Any
+
+import datasets
+
+from captioners.base import Captioner
+from rlcap.console import progress
+from rlcap.data import load_captions, load_chains
+from rlcap.training.ranking_arguments import ChainDataArguments
+
+CHECKED_AT_ONCE = 1000  # chains
+
+
+def load_chain_splits(data: ChainDataArguments, evaluated: bool) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """The chains to train on, and those to evaluate on where the run is evaluated."""
+    train = _chains(data, data.data, data.images, data.pictures, data.train_split, data.max_train_images)
+    if not evaluated:
+        return train, None
+    source, images = data.val_data or data.data, data.val_images or (None if data.val_data else data.images)
+    pictures = data.val_pictures or data.pictures
+    return train, _chains(data, source, images, pictures, data.val_split, data.max_val_images)
+
+
+def _chains(
+    data: ChainDataArguments, source: str, images: str | None, pictures: str | None, split: str, most: int | None
+) -> datasets.Dataset:
+    """The chains of a split; of the first `most` pictures where that is set."""
+    options: dict[str, Any] = {"check_images": data.features is None, "video_frames": data.video_frames}
+    if pictures is None:
+        chains = load_chains(source, images=images, split=split, columns=data.columns, **options)
+    else:
+        held = load_captions(pictures, images=images, format=data.data_format, columns=data.columns, **options)
+        chains = load_chains(source, pictures=held, split=split, **options)
+    if most is None:
+        return chains
+    first = set(list(dict.fromkeys(chains["image_id"]))[:most])
+    return chains.select([row for row, image_id in enumerate(chains["image_id"]) if image_id in first])
+
+
+def check_chains(captioner: Captioner, dataset: datasets.Dataset, max_caption_length: int) -> None:
+    """Raises ValueError naming a chain of which two captions, cut at `max_caption_length`, are the same tokens.
+
+    Such captions have no order that could be learned.
+    """
+    chains = dataset.select_columns(["image_id", "captions"])
+    with progress(total=len(chains), desc="checking chains", unit="chain", leave=False) as bar:
+        for start in range(0, len(chains), CHECKED_AT_ONCE):
+            batch = chains[start : start + CHECKED_AT_ONCE]
+            tokens = captioner.tokenize(batch["captions"], max_caption_length)
+            for image_id, captions, ids, mask in zip(
+                batch["image_id"], batch["captions"], tokens.ids, tokens.mask, strict=True
+            ):
+                seen: dict[tuple[int, ...], str] = {}
+                for caption, own, there in zip(captions, ids, mask, strict=False):
+                    other = seen.setdefault(tuple(own[there].tolist()), caption)
+                    if other is not caption:
+                        raise ValueError(
+                            f'two captions of a chain of "{image_id}" are the same {int(there.sum())} tokens to this '
+                            f"captioner: {other!r} and {caption!r}; a larger max_caption_length (now "
+                            f"{max_caption_length}) may tell them apart"
+                        )
+            bar.update(len(batch["image_id"]))
+
+
+def captioned_pictures(chains: datasets.Dataset) -> datasets.Dataset:
+    """Each picture of the chains once, with `references`: those of its rows, else the best captions of its chains."""
+    first: dict[str, int] = {}
+    references: dict[str, list[str]] = {}
+    columns = [name for name in ("image_id", "captions", "references") if name in chains.column_names]
+    for position, row in enumerate(chains.select_columns(columns)):
+        first.setdefault(row["image_id"], position)
+        known = references.setdefault(row["image_id"], [])
+        known += [text for text in row.get("references") or row["captions"][:1] if text not in known]
+    dropped = [name for name in ("captions", "kinds", "prompt", "references") if name in chains.column_names]
+    pictures = chains.select(list(first.values())).remove_columns(dropped)
+    return pictures.add_column("references", list(references.values()))  # type: ignore[call-arg]

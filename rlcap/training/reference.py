@@ -1,0 +1,126 @@
+"""The reference of ranking-DPO and of KL penalties: what the captioner said when the training began."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioners.base import Captioner
+from captioners.types import CaptionTokens, VisualContext
+from rlcap.captioning import evaluating
+from rlcap.chain_scoring import LogProbs
+
+Visual = dict[str, Tensor] | VisualContext
+
+
+def frozen_copy(captioner: Captioner) -> Captioner:
+    """The captioner as it is now, in eval mode; what never trains is shared, not copied."""
+    shared = {
+        id(module): module
+        for part, modules in captioner.parts().items()
+        if part in captioner.frozen
+        for module in modules
+    }
+    kept = {id(parameter): parameter for parameter in captioner.parameters() if not parameter.requires_grad}
+    reference = copy.deepcopy(captioner, memo=shared | kept)
+    return reference.requires_grad_(False).eval()
+
+
+class FrozenCopy:
+    """A second captioner in memory that shares with the first what does not train."""
+
+    def __init__(self, captioner: Captioner) -> None:
+        self._copy = frozen_copy(captioner)
+
+    def log_probs(self, rows: Sequence[Mapping[str, Any]], visual: Visual, captions: CaptionTokens) -> Tensor:
+        """Those of a batch's captions `[B, K, L]`, without gradient, 0 where no token is scored; as all of these do."""
+        with torch.no_grad():
+            return self._copy(visual, captions).log_probs
+
+    @contextmanager
+    def captioner(self) -> Iterator[Captioner]:
+        """The copy."""
+        yield self._copy
+
+
+class AdaptersOff:
+    """The captioner itself with its adapters switched off: LoRA's matrices, and copies in peft's `modules_to_save`.
+
+    Raises ValueError naming parameters that train and are in no adapter: they would change the reference too.
+    """
+
+    def __init__(self, captioner: Captioner) -> None:
+        self._captioner = captioner
+        adapted = {
+            id(parameter)
+            for layer in _adapters(captioner)
+            for name in layer.adapter_layer_names
+            for parameter in getattr(layer, name).parameters()
+        }
+        outside = [name for name, p in captioner.named_parameters() if p.requires_grad and id(p) not in adapted]
+        if outside or not adapted:
+            named = f"{len(outside)} parameters outside of adapters train: {', '.join(outside[:5])}"
+            raise ValueError(
+                "reference is 'adapters_off', but "
+                + (named if outside else "this captioner has no adapters")
+                + ". With adapters switched off the captioner is its own reference only where nothing else trains: "
+                "give every part that trains LoRA (lora_parts) and freeze the others, or set reference: frozen_copy, "
+                "which copies only what trains"
+            )
+
+    def log_probs(self, rows: Sequence[Mapping[str, Any]], visual: Visual, captions: CaptionTokens) -> Tensor:
+        """As FrozenCopy's."""
+        with self.captioner() as plain, evaluating(plain):
+            return plain(visual, captions).log_probs
+
+    @contextmanager
+    def captioner(self) -> Iterator[Captioner]:
+        """The captioner without its adapters."""
+        trained = {p: p.requires_grad for p in self._captioner.parameters()}
+        layers = _adapters(self._captioner)
+        try:
+            for layer in layers:
+                layer.enable_adapters(False)
+            yield self._captioner
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
+            for parameter, requires_grad in trained.items():  # peft lets all adapters train again
+                parameter.requires_grad_(requires_grad)
+
+
+class Stored:
+    """Log-probabilities computed before the training: no second model, and nothing to compute.
+
+    chains: those of each row of the training set, by the row's `position`; None for pictures that cannot be decoded.
+    """
+
+    def __init__(self, chains: Sequence[LogProbs | None]) -> None:
+        self._chains = chains
+
+    def log_probs(self, rows: Sequence[Mapping[str, Any]], visual: Visual, captions: CaptionTokens) -> Tensor:
+        """As FrozenCopy's, looked up by the rows; ValueError where others are stored for them."""
+        values = torch.zeros(captions.ids.shape, dtype=torch.float32)
+        for b, row in enumerate(rows):
+            chain = self._chains[row["position"]]
+            lengths = captions.mask[b].sum(-1)[captions.caption_mask[b]].tolist()
+            if chain is None or [len(own) for own in chain] != lengths:
+                raise ValueError(
+                    f'what is stored as the reference of a chain of "{row["image_id"]}" is of other captions'
+                )
+            for k, own in enumerate(chain):
+                values[b, k, : len(own)] = own
+        return values.to(captions.ids.device)
+
+
+Reference = FrozenCopy | AdaptersOff | Stored
+
+
+def _adapters(captioner: Captioner) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    return [m for m in captioner.modules() if isinstance(m, BaseTunerLayer | AuxiliaryTrainingWrapper)]
