@@ -21,8 +21,8 @@ from rlcap.training.grammar import GrammarArguments
 from rlcap.training.judgment_arguments import JudgmentArguments
 from rlcap.training.multi_tap import MultiTapArguments
 from rlcap.training.pac_arguments import PacArguments
-from rlcap.training.reward_trainer import RewardArguments
 from rlcap.training.ranking_arguments import ChainDataArguments, RankingArguments
+from rlcap.training.reward_trainer import RewardArguments
 from rlcap.training.scst_arguments import SCSTArguments
 from rlcap.training.xe import XEArguments
 
