@@ -45,8 +45,8 @@ def relation_slots(sentence: Sentence) -> Iterator[Slot]:
         verb = token.head
         if token.lower_ in DIRECTIONS and token.dep_ in DIRECTION_PLACES and token.i not in sentence.frozen:
             other = DIRECTIONS[token.lower_]
-            last = token.i + 1 == len(sentence.doc) or sentence.doc[token.i + 1].is_punct
-            if last and MOTIONS & sentence.contrasts.says(verb.lower_) and other not in sentence.said:
+            at_end = token.i + 1 == len(sentence.doc) or sentence.doc[token.i + 1].is_punct
+            if at_end and MOTIONS & sentence.contrasts.says(verb.lower_) and other not in sentence.said:
                 yield Slot("relation", (change(token, other),), f"{other} of {verb.i}")
 
 
