@@ -31,7 +31,7 @@ def as_pixel_values(
 ) -> dict[str, Tensor]:
     """B pictures as "pixel_values" [B, 3, H, W], or B clips as [B, F, 3, H, W], with "frame_mask" [B, F] if ragged.
 
-    preprocess: M pictures to [M, 3, H, W]. Raises ValueError as `as_frames` does, and on pictures and clips in one batch.
+    preprocess: M pictures to [M, 3, H, W]. Raises ValueError as `as_frames` does, and on pictures beside clips.
     """
     clips = as_frames(visuals)
     pictures = [isinstance(visual, Image.Image) for visual in visuals]

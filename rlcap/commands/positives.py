@@ -16,6 +16,7 @@ def main(argv: list[str]) -> None:
 
 def _captions(arguments: argparse.Namespace) -> None:
     import captioners
+    from captioners.grids import require_grid
     from captioners.types import GenerationSettings
     from captioners.weights import fingerprint
     from rlcap.data.features import FeatureStore
@@ -28,7 +29,7 @@ def _captions(arguments: argparse.Namespace) -> None:
     captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(device_of(rank, arguments.device))
     store = None if arguments.features is None else FeatureStore(arguments.features)
     if store is not None:
-        store.check(feature_header(captioner, **frames_of(dataset)))
+        store.check(feature_header(require_grid(captioner), **frames_of(dataset)))
         store.require(dataset["image_id"])
     generation = GenerationSettings(
         max_new_tokens=arguments.max_new_tokens,
