@@ -11,8 +11,8 @@ language model, connector and vision tower.
 
 Models, with random weights, whose prefixes are more than 10 times as long as a caption:
 
-    qwen2-vl  448 x 448 pixels, 256 tokens a picture; vision 2.0 M parameters (4 layers), language 6.0 M (4 layers)
-    llava     224 x 224 pixels, 256 tokens a picture; CLIP 2.4 M parameters (5 layers), Llama 6.0 M (4 layers)
+    qwen2-vl  448 x 448 pixels, 256 tokens a picture; vision 2.0 M parameters (4 layers), decoder 6.0 M (4 layers)
+    llava     224 x 224 pixels, 256 tokens a picture; vision 2.4 M parameters (5 layers), decoder 6.0 M (4 layers)
 
 The goal is 2.5 times. Both sides must give the same loss and, parameter by parameter, the same gradient to 1e-4.
 --checkpointing computes layers again in backward on both sides, so that ours runs packed sequences instead of a cache.
