@@ -122,9 +122,14 @@ def _rewards(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return ["--rewards", *options, "--reward_options", json.dumps(options)]
 
 
-def table(campaign: LearnedRewards, names: Sequence[str], seeds: Sequence[int], photographs: set[str] | None) -> str:
+def table(
+    campaign: LearnedRewards,
+    judge: RefPacSPlusPlus,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    photographs: set[str] | None,
+) -> str:
     """The metrics of all runs that are done, mean and standard deviation over seeds, as Markdown."""
-    judge = campaign.judge()
     lines = ["| reward | " + " | ".join(METRICS.values()) + " | seeds |", "|---" * (len(METRICS) + 2) + "|"]
     for name in names:
         done = [seed for seed in seeds if (campaign.folder(name, seed) / "test.json").exists()]
@@ -155,9 +160,10 @@ def main() -> None:
             runs = [(name, seed) for seed in arguments.seeds for name in arguments.rewards]
             for future in [pool.submit(campaign.train, name, seed) for name, seed in runs]:
                 future.result()
-    print(table(campaign, arguments.rewards, arguments.seeds, None))
+    judge = campaign.judge()
+    print(table(campaign, judge, arguments.rewards, arguments.seeds, None))
     print("\n200 photographs that the comparative scorer has not seen\n")
-    print(table(campaign, arguments.rewards, arguments.seeds, campaign.unseen()))
+    print(table(campaign, judge, arguments.rewards, arguments.seeds, campaign.unseen()))
 
 
 if __name__ == "__main__":

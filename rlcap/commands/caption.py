@@ -22,17 +22,15 @@ def main(argv: list[str]) -> None:
     from captioners.types import GenerationSettings
     from rlcap.captioning import caption_all
     from rlcap.console import say
-    from rlcap.data.features import FeatureStore
-    from rlcap.data.write_features import feature_header, frames_of
+    from rlcap.data.write_features import stored_features
     from rlcap.tracking.run_directory import write_json
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(device)
     dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
-    store = None if arguments.features is None else FeatureStore(arguments.features)
-    if store is not None:
-        store.check(feature_header(require_grid(captioner), **frames_of(dataset)))
-        store.require(dataset["image_id"])
+    store = None
+    if arguments.features is not None:
+        store = stored_features(arguments.features, require_grid(captioner), dataset)
     generation = GenerationSettings(
         max_new_tokens=arguments.max_new_tokens,
         num_beams=arguments.num_beams,

@@ -19,18 +19,16 @@ def _captions(arguments: argparse.Namespace) -> None:
     from captioners.grids import require_grid
     from captioners.types import GenerationSettings
     from captioners.weights import fingerprint
-    from rlcap.data.features import FeatureStore
-    from rlcap.data.write_features import feature_header, frames_of
+    from rlcap.data.write_features import stored_features
     from rlcap.positives.captions import caption_maker, describe, device_of
     from rlcap.positives.manifest import CAPTIONS
 
     rank, _ = _place()
     dataset = _load(arguments, check_images=arguments.features is None)
     captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(device_of(rank, arguments.device))
-    store = None if arguments.features is None else FeatureStore(arguments.features)
-    if store is not None:
-        store.check(feature_header(require_grid(captioner), **frames_of(dataset)))
-        store.require(dataset["image_id"])
+    store = None
+    if arguments.features is not None:
+        store = stored_features(arguments.features, require_grid(captioner), dataset)
     generation = GenerationSettings(
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,

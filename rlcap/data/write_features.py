@@ -75,6 +75,15 @@ def frames_of(*used: Dataset) -> dict[str, Any]:
     return {"frames": max(map(most_frames, used)), "video_frames": ", ".join(kinds) or None}
 
 
+def stored_features(folder: str | os.PathLike[str], captioner: SeesFeatures, *used: Dataset) -> FeatureStore:
+    """The features in `folder`; ValueError where another model made them, or pictures of the data sets are missing."""
+    store = FeatureStore(folder)
+    store.check(feature_header(captioner, **frames_of(*used)))
+    for dataset in used:
+        store.require(dataset["image_id"])
+    return store
+
+
 def write_features(
     captioner: SeesFeatures,
     dataset: Dataset,

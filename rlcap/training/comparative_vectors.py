@@ -21,7 +21,7 @@ from rewards.comparative.scorer import caption_vectors
 from rlcap.console import progress
 from rlcap.data.features import FeatureStore
 from rlcap.data.judgments import JudgedCaption, Judgments
-from rlcap.data.write_features import feature_header, frames_of, write_features
+from rlcap.data.write_features import stored_features, write_features
 
 _CAPTIONS_AT_A_TIME = 1024
 
@@ -90,10 +90,7 @@ def picture_store(
         return write_features(
             _SeesPictures(encoder), dataset, folder, batch_size=batch_size, max_bad_images=max_bad_images
         )
-    store = FeatureStore(grids)
-    store.check(feature_header(GridVision(encoder.model, Preprocessor(encoder.processor)), **frames_of(dataset)))
-    store.require(pictures)
-    return store
+    return stored_features(grids, GridVision(encoder.model, Preprocessor(encoder.processor)), dataset)
 
 
 def vectors_of(judgments: Judgments, store: FeatureStore, pooling: str, sentences: dict[str, Tensor]) -> JudgedVectors:

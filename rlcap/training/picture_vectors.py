@@ -14,7 +14,7 @@ from captioners.vision import GridVision, grid, image_preprocessor
 from rewards.dual_encoder import DualEncoder
 from rewards.transformers_encoder import TransformersEncoder
 from rlcap.data.features import FeatureStore
-from rlcap.data.write_features import feature_header, frames_of, write_features
+from rlcap.data.write_features import stored_features, write_features
 
 
 class _Sees(nn.Module):
@@ -74,10 +74,8 @@ def grid_features(encoder: DualEncoder, path: str, dataset: datasets.Dataset, fo
     """
     if not isinstance(encoder, TransformersEncoder):
         raise ValueError(f"features are of models of transformers, which {encoder.source['backbone']} is not")
-    store = FeatureStore(folder)
     vision = GridVision(encoder.model.vision_model, image_preprocessor(path))
-    store.check(feature_header(vision, **frames_of(dataset)))
-    store.require(dataset["image_id"])
+    store = stored_features(folder, vision, dataset)
     noise = torch.rand(1, *vision.preprocessor([Image.new("RGB", (64, 64))])["pixel_values"].shape[1:])
     with torch.inference_mode():
         pooled = encoder.pool_images(noise.to(encoder.device))

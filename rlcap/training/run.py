@@ -24,7 +24,7 @@ from rlcap.data.content import BadImage, looked_at, readable
 from rlcap.data.features import FeatureStore
 from rlcap.data.source_kind import kind_of
 from rlcap.data.stream import CaptionStream
-from rlcap.data.write_features import feature_header, frames_of
+from rlcap.data.write_features import stored_features
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, settings_of
@@ -114,12 +114,8 @@ def open_features(
         return None
     if "vision" not in freeze:
         raise ValueError("features are of a vision model that does not change: add vision to freeze (--freeze vision)")
-    store = FeatureStore(data.features)
     datasets_used = [dataset for dataset in used if isinstance(dataset, datasets.Dataset)]
-    store.check(feature_header(require_grid(captioner), **frames_of(*datasets_used)))
-    for dataset in datasets_used:
-        store.require(dataset["image_id"])
-    return store
+    return stored_features(data.features, require_grid(captioner), *datasets_used)
 
 
 def load_captioner(arguments: CaptionerArguments, train: datasets.Dataset | CaptionStream, seed: int) -> Captioner:
