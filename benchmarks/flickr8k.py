@@ -62,10 +62,10 @@ class Campaign:
     def __init__(self, data: str, vision: str, output: str, variants: Mapping[str, Sequence[str]], jobs: int) -> None:
         self.data, self.vision, self.output = data, vision, Path(output)
         self.variants = variants
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         here = str(Path(__file__).resolve().parent)  # rewards that stand beside this file
         paths = os.pathsep.join(path for path in (here, os.environ.get("PYTHONPATH")) if path)
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
+        self.environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": paths}
 
     def folder(self, name: str, seed: int) -> Path:
         """Where a run is."""
@@ -77,6 +77,18 @@ class Campaign:
 
     def train(self, name: str, seed: int) -> None:
         """Trains a run to its end, captions the test split and scores the captions."""
+        self.train_captioner(name, seed)
+        folder = self.folder(name, seed)
+        captions, scores = folder / "test.json", folder / "scores.json"
+        split = ["--data", self.data, "--split", "test", "--features", self.features_folder]
+        if not captions.exists():
+            self.rlcap("caption", "--captioner", str(folder / "best"), *split, "--output", str(captions), "--quiet")
+        if not scores.exists():
+            pair = ["--predictions", str(captions), "--references", self.data, "--split", "test"]
+            self.rlcap("evaluate", *pair, "--output", str(scores))
+
+    def train_captioner(self, name: str, seed: int) -> None:
+        """Trains a run to its end."""
         folder = self.folder(name, seed)
         common = [
             "--data",
@@ -95,13 +107,6 @@ class Campaign:
                 start = ["--captioner", str(self.folder("xe", seed) / "best")]
                 recipe = ["--config", "scst/flickr8k_cider"]
                 self.rlcap("scst", *recipe, *start, *common, *self.variants[name])
-        captions, scores = folder / "test.json", folder / "scores.json"
-        split = ["--data", self.data, "--split", "test", "--features", self.features_folder]
-        if not captions.exists():
-            self.rlcap("caption", "--captioner", str(folder / "best"), *split, "--output", str(captions), "--quiet")
-        if not scores.exists():
-            pair = ["--predictions", str(captions), "--references", self.data, "--split", "test"]
-            self.rlcap("evaluate", *pair, "--output", str(scores))
 
     def scores(self, name: str, seeds: list[int]) -> dict[str, list[float]]:
         """Metric -> its values over the seeds that are done."""

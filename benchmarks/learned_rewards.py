@@ -59,9 +59,9 @@ class LearnedRewards(Encoders):
             self.train_encoder(encoder, REWARDED)
         self.train_encoder("base", JUDGE)
         data = ["--data", self.data, "--encoder", self.text, "--output_dir", str(self.output / "grammar")]
-        if not Path(self.grammar).exists():
+        if not (self.output / "grammar" / "accuracy.json").exists():
             self.rlcap("reward", "grammar", "--config", "rewards/grammar", *data, "--max_steps", "600")
-        if not Path(self.scorer).exists():
+        if not (self.output / "comparative" / "report.json").exists():
             encoders = ["--picture_encoder", self.vision, "--sentence_encoder", self.text]
             split = ["--split", *map(str, SPLIT), "--split_seed", str(SPLIT_SEED)]
             given = ["--data", self.expert, *encoders, *split, "--picture_features", self.features_folder]
@@ -90,9 +90,25 @@ class LearnedRewards(Encoders):
         """The comparative scorer."""
         return str(self.output / "comparative" / "final")
 
+    def train(self, name: str, seed: int) -> None:
+        """Trains a run to its end and captions the test photographs as it is then: `best/` is by CIDEr, not by reward.
+
+        Cross-entropy is taken as `benchmarks/flickr8k.py` left it.
+        """
+        self.train_captioner(name, seed)
+        captions = self.captions(name, seed)
+        if not captions.exists():
+            captioner = self.folder(name, seed) / ("best" if name == "xe" else "final")
+            given = ["--data", self.data, "--split", "test", "--features", self.features_folder, "--quiet"]
+            self.rlcap("caption", "--captioner", str(captioner), *given, "--output", str(captions))
+
+    def captions(self, name: str, seed: int) -> Path:
+        """The test captions of a run."""
+        return self.folder(name, seed) / "test_at_the_end.json"
+
     def measure(self, name: str, seed: int, judge: RefPacSPlusPlus, photographs: set[str] | None) -> dict[str, Any]:
         """The metrics of a run's test captions, on all photographs or on those given."""
-        captions = json.loads((self.folder(name, seed) / "test.json").read_text())
+        captions = json.loads(self.captions(name, seed).read_text())
         references = read_references(self.data, "test")
         chosen = [key for key in references if photographs is None or key in photographs]
         own = {key: captions[key] for key in chosen}
@@ -132,7 +148,7 @@ def table(
     """The metrics of all runs that are done, mean and standard deviation over seeds, as Markdown."""
     lines = ["| reward | " + " | ".join(METRICS.values()) + " | seeds |", "|---" * (len(METRICS) + 2) + "|"]
     for name in names:
-        done = [seed for seed in seeds if (campaign.folder(name, seed) / "test.json").exists()]
+        done = [seed for seed in seeds if campaign.captions(name, seed).exists()]
         measured = [campaign.measure(name, seed, judge, photographs) for seed in done]
         if measured:
             cells = [cell([own[key] for own in measured]) for key in METRICS]

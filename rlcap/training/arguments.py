@@ -139,6 +139,10 @@ class CaptionerArguments:
         default=GridTransformerConfig.vocab_size,
         metadata={"help": "new grid transformer: most tokens of its own tokenizer"},
     )
+    max_tokens: int = field(
+        default=GridTransformerConfig.max_tokens,
+        metadata={"help": "new grid transformer: tokens of the longest caption, EOS included"},
+    )
     max_frames: int = field(default=1, metadata={"help": "most frames of a clip; 1 for pictures, or as stored"})
 
     def __post_init__(self) -> None:
@@ -155,7 +159,17 @@ class CaptionerArguments:
             self.prompt,
             "nothing: a new captioner takes none",
         )
-        for key in ("d_model", "encoder_layers", "decoder_layers", "heads", "ffn", "vocab_size", "max_frames"):
+        sizes = (
+            "d_model",
+            "encoder_layers",
+            "decoder_layers",
+            "heads",
+            "ffn",
+            "vocab_size",
+            "max_tokens",
+            "max_frames",
+        )
+        for key in sizes:
             require(getattr(self, key) > 0, key, getattr(self, key), "1 or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
 

@@ -1,0 +1,262 @@
+"""Ranking-DPO on clips or photographs: orders against pairs, the vision model frozen or tuned, beside blind controls.
+
+    python benchmarks/ranking.py --data msrvtt.jsonl --vision resnet50-imagenet --output runs/ranking
+
+Makes one text of several references of a clip, chains of these texts, and a captioner by cross-entropy on the texts
+that begin them; then tunes it by ranking-DPO, in every variant from the same captioner of its seed. `text-only` has
+seen even grey frames all its life, in cross-entropy too: what it gets right needs no eyes. Runs `rlcap chains`,
+`features`, `xe`, `rank-dpo`, `rank-eval`, `caption` and `evaluate`, each in a process of its own; what is finished is
+not done again. Prints the tables of docs/results.md (test split; mean and standard deviation over seeds).
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from flickr8k import Campaign
+from pac import cell
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel
+
+from rlcap.data.blind import GREY
+from rlcap.evaluation.ranking import BY_KIND, MEASURES
+
+PL, DPO = ["--objective", "plackett_luce"], ["--objective", "bradley_terry", "--pairs", "best_worst"]
+FROZEN = ["--freeze", "vision"]
+VARIANTS = {
+    "xe": [],
+    "DPO, best and worst, vision frozen": [*DPO, *FROZEN],
+    "DPO, best and worst, vision tuned": DPO,
+    "Plackett-Luce, vision frozen": [*PL, *FROZEN],
+    "Plackett-Luce, vision tuned": PL,
+    "adjacent pairs, vision tuned": ["--objective", "bradley_terry", "--pairs", "adjacent"],
+    "all pairs, vision tuned": ["--objective", "bradley_terry", "--pairs", "all"],
+    "lambda, vision tuned": ["--objective", "lambda"],
+    "Plackett-Luce, LoRA on the decoder, vision tuned": [*PL, "--lora_parts", "decoder"],
+    "text-only xe": [],
+    "text-only Plackett-Luce": [*PL, *FROZEN],
+}
+CAPTIONER = [
+    *("--d_model", "256", "--heads", "8", "--ffn", "512", "--encoder_layers", "1", "--decoder_layers", "2"),
+    *("--dropout", "0.2", "--vocab_size", "3000", "--freeze", "vision"),
+]
+XE = [
+    *("--per_device_train_batch_size", "16", "--captions_per_image", "2", "--learning_rate", "5e-4"),
+    *("--lr_scheduler_type", "cosine", "--warmup_steps", "100", "--weight_decay", "0.01", "--eval_strategy", "steps"),
+]
+RANKING = [
+    *("--per_device_train_batch_size", "8", "--learning_rate", "1e-4", "--vision_learning_rate", "3e-5"),
+    *("--lr_scheduler_type", "cosine", "--warmup_steps", "10", "--eval_strategy", "steps"),
+]
+ALL = ["--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none"]
+CONTROLS = ("true", "shuffled")
+GENERATED = {"cider": "CIDEr", "rep_4_count": "Rep-4", "length": "length", "vocabulary": "vocabulary"}
+LENGTH, FEWEST = 5, 4  # captions of a chain; of those that are ranked
+
+
+class Ranking(Campaign):
+    """The chains, captioners and runs of a data set of pictures or clips."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__(arguments.data, "", arguments.output, VARIANTS, arguments.jobs)
+        self.source, self.join, self.tokens = arguments.data, arguments.join, str(arguments.max_tokens)
+        self.steps, self.beta = {"xe": arguments.xe_steps, "ranking": arguments.steps}, arguments.beta
+        self.vision = str(self.output / "vision")
+        self.max_frames = 1
+        self.published, self.pixels = arguments.vision, arguments.pixels
+
+    def prepare(self) -> None:
+        """The vision model at its size, chains, the texts that begin them, features; and all of it in grey."""
+        if not Path(self.vision).exists():
+            size = {"height": self.pixels, "width": self.pixels}
+            AutoImageProcessor.from_pretrained(self.published, size=size).save_pretrained(self.vision)
+            AutoModel.from_pretrained(self.published, dtype="float32").save_pretrained(self.vision)
+        every = self.output / "every_chain.jsonl"
+        options = ["--join", str(self.join), "--length", str(LENGTH), "--output", str(every)]
+        self.rlcap("chains", "--data", self.source, *options)
+        chains = [json.loads(line) for line in every.read_text().splitlines()]
+        self.max_frames = max(len(chain.get("frames", [None])) for chain in chains)
+        grey = (self.output / "grey.png").resolve()
+        Image.new("RGB", (self.pixels, self.pixels), GREY).save(grey)
+        for folder, blind in ((self.output, False), (self.output / "text-only", True)):
+            folder.mkdir(exist_ok=True)
+            shown = [_in_grey(chain, str(grey)) if blind else chain for chain in chains]
+            _write(folder / "chains.jsonl", [chain for chain in shown if len(chain["captions"]) >= FEWEST])
+            _write(folder / "texts.jsonl", _beginnings(shown))
+            given = ["--vision", self.vision, "--data", str(folder / "texts.jsonl")]
+            self.rlcap("features", *given, "--output", str(folder / "features"))
+
+    def world(self, name: str) -> Path:
+        """Where the data of a variant are: seen, or in grey."""
+        return self.output / "text-only" if name.startswith("text-only") else self.output
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where a run is."""
+        return self.output / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
+
+    def train(self, name: str, seed: int) -> None:
+        """Trains a run to its end and measures it on the test split."""
+        folder, world = self.folder(name, seed), self.world(name)
+        stored = ["--features", str(world / "features")]
+        common = [*ALL, "--seed", str(seed), "--output_dir", str(folder), "--max_caption_length", self.tokens]
+        common += ["--eval_max_new_tokens", self.tokens, "--max_val_images", "100", "--eval_num_beams", "1"]
+        if not (folder / "final").exists():
+            if name.endswith("xe"):
+                new = ["--vision", self.vision, "--max_frames", str(self.max_frames), "--max_tokens", self.tokens]
+                self.rlcap(
+                    "xe", *new, *CAPTIONER, *XE, *self._for("xe", 3), *common, "--data", self._texts(name), *stored
+                )
+            else:
+                start = ["--captioner", str(self._start(name, seed))]
+                data = ["--data", str(world / "chains.jsonl"), "--pictures", self._texts(name)]
+                data += stored if "--freeze" in VARIANTS[name] else []
+                settings = [*RANKING, *self._for("ranking", 2), "--beta", str(self.beta), *VARIANTS[name]]
+                self.rlcap("rank-dpo", *start, *data, *settings, *common)
+        self._measure(name, seed)
+
+    def _measure(self, name: str, seed: int) -> None:
+        folder, world = self.folder(name, seed), self.world(name)
+        seen = ["--captioner", str(folder / "best")]
+        if name.endswith("xe") or "--freeze" in VARIANTS[name]:
+            seen += ["--features", str(world / "features")]
+        for rewards in (False, True)[: 1 if name.endswith("xe") else 2]:
+            file = folder / f"{'implicit' if rewards else 'log_probs'}.json"
+            if not file.exists():
+                reference = ["--reference", str(self._start(name, seed))] if rewards else []
+                chains = ["--data", str(world / "chains.jsonl"), "--split", "test", "--controls", *CONTROLS]
+                self.rlcap("rank-eval", *seen, *reference, *chains, "--output", str(file))
+        captions, scores = folder / "test.json", folder / "scores.json"
+        texts = ["--split", "test"]
+        if not captions.exists():
+            length = ["--max-new-tokens", self.tokens, "--output", str(captions), "--quiet"]
+            self.rlcap("caption", *seen, "--data", self._texts(name), *texts, *length)
+        if not scores.exists():
+            pair = ["--predictions", str(captions), "--references", self._texts(name)]
+            self.rlcap("evaluate", *pair, *texts, "--no-java", "--output", str(scores))
+
+    def _start(self, name: str, seed: int) -> Path:
+        blind = name.startswith("text-only")
+        return self.folder("text-only xe" if blind else "xe", seed) / "best"
+
+    def _texts(self, name: str) -> str:
+        return str(self.world(name) / "texts.jsonl")
+
+    def _for(self, stage: str, evaluations: int) -> list[str]:
+        steps = self.steps[stage]
+        every = str(-(-steps // evaluations))
+        return ["--max_steps", str(steps), "--eval_steps", every, "--save_steps", every, "--logging_steps", "10"]
+
+    def measured(self, name: str, seed: int, file: str) -> dict[str, Any]:
+        """A JSON file of a run; empty where it is not there."""
+        path = self.folder(name, seed) / file
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _in_grey(chain: dict[str, Any], grey: str) -> dict[str, Any]:
+    return chain | ({"frames": [grey] * len(chain["frames"])} if "frames" in chain else {"image": grey})
+
+
+def _beginnings(chains: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a picture: the best captions of its chains are its references."""
+    rows: dict[str, dict[str, Any]] = {}
+    for chain in chains:
+        kept = {key: chain[key] for key in ("image_id", "image", "frames", "split") if key in chain}
+        rows.setdefault(chain["image_id"], kept | {"captions": []})["captions"].append(chain["captions"][0])
+    return list(rows.values())
+
+
+def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def tables(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Order of unseen chains, by all measures and by kind of edit, and generated captions, as Markdown."""
+    kinds = sorted(
+        key for key in campaign.measured("xe", seeds[0], "log_probs.json")["true"] if key.startswith(BY_KIND)
+    )
+    titles = [key.removeprefix(BY_KIND) for key in kinds]
+    orders = [f"{measure} {control}" for measure in MEASURES for control in CONTROLS]
+    parts = [
+        (_ranked(campaign, names, seeds, "log_probs.json", tuple(MEASURES)), "by log-probability", orders),
+        (_ranked(campaign, names, seeds, "implicit.json", tuple(MEASURES)), "by implicit reward", orders),
+        (
+            _ranked(campaign, names, seeds, "log_probs.json", kinds),
+            "steps",
+            [f"{t} {c}" for t in titles for c in CONTROLS],
+        ),
+        (_generated(campaign, names, seeds), "generated", [*GENERATED.values()]),
+    ]
+    shown = []
+    for rows, title, columns in parts:
+        lines = [f"| {title} | " + " | ".join(columns) + " | seeds |", "|---" * (len(columns) + 2) + "|"]
+        shown.append("\n".join([*lines, *rows]))
+    return "\n\n".join(shown)
+
+
+def _ranked(
+    campaign: Ranking, names: Sequence[str], seeds: Sequence[int], file: str, measures: Sequence[str]
+) -> list[str]:
+    rows = []
+    for name in names:
+        found = [own for seed in seeds if (own := campaign.measured(name, seed, file))]
+        if found:
+            cells = [cell([100 * own[control][key] for own in found]) for key in measures for control in CONTROLS]
+            rows.append(f"| {name} | " + " | ".join(cells) + f" | {len(found)} |")
+    return rows
+
+
+def _generated(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    rows = []
+    for name in names:
+        found = [own for seed in seeds if (own := campaign.measured(name, seed, "scores.json"))]
+        if found:
+            cells = [cell([own[key] for own in found]) for key in GENERATED]
+            rows.append(f"| {name} | " + " | ".join(cells) + f" | {len(found)} |")
+    return rows
+
+
+def main() -> None:
+    """Runs the campaign and shows it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="captions of clips or pictures, in any format of rlcap")
+    parser.add_argument("--vision", required=True, help="directory or hub id of the vision model")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--pixels", type=int, default=112, help="side of the pictures that the vision model is given")
+    parser.add_argument("--join", type=int, default=6, help="references that make one text")
+    parser.add_argument("--max-tokens", type=int, default=96, help="of the longest text")
+    parser.add_argument("--xe-steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=150, help="of ranking-DPO")
+    parser.add_argument("--beta", type=float, default=0.1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--only-show", action="store_true", help="the tables of what is there")
+    arguments = parser.parse_args()
+    campaign = Ranking(arguments)
+    if not arguments.only_show:
+        campaign.prepare()
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            worlds = {name.startswith("text-only") for name in arguments.variants}
+            first: dict[tuple[bool, int], Future[None]] = {
+                (blind, seed): pool.submit(campaign.train, "text-only xe" if blind else "xe", seed)
+                for seed in arguments.seeds
+                for blind in sorted(worlds)
+            }
+
+            def after(name: str, seed: int) -> None:
+                first[name.startswith("text-only"), seed].result()
+                campaign.train(name, seed)
+
+            rest = [name for name in arguments.variants if not name.endswith("xe")]
+            for future in [pool.submit(after, name, seed) for seed in arguments.seeds for name in rest]:
+                future.result()
+            for future in first.values():
+                future.result()
+    print(tables(campaign, arguments.variants, arguments.seeds))
+
+
+if __name__ == "__main__":
+    main()
