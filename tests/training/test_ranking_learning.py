@@ -1,4 +1,8 @@
-"""Ranking-DPO learns: unseen chains far better than before, and with vision tuned what a frozen encoder cannot see."""
+"""Ranking-DPO learns: unseen chains far better than before, and with vision tuned what a frozen encoder cannot see.
+
+The pictures are scenes of a single circle, whose details a tiny vision model learns to see in seconds. Whole scenes take
+more pictures and steps than a test has (docs/results.md, "Quickstart").
+"""
 
 import random
 from pathlib import Path
