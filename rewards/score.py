@@ -3,26 +3,34 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from rewards.completions import texts
+from rewards.deadline import deadline
 from rewards.reward import as_reward
 
 HOW = ("sum", "group_normalized")
 _EPS = 1e-4  # as in TRL's normalize_then_sum
 
 
-def score(rewards: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, list[Any]]:
+class NotFiniteReward(ValueError):
+    """A reward is NaN or infinite."""
+
+
+def score(
+    rewards: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any], *, timeout: float | None = None
+) -> dict[str, list[Any]]:
     """The values of each reward by its name: lists of B*K numbers, None where a caption was not scored.
 
     rewards: ours or TRL's reward functions; `async` ones wait for each other's answers at the same time. columns: flat
-    lists of B*K values, by name.
-    Raises ValueError, naming the reward and, where there is one, the picture and caption, for a missing column, a wrong
-    number of values, NaN or infinity, and what is no number; and for two rewards of one name.
+    lists of B*K values, by name. timeout: seconds that each may take (`rewards.deadline`).
+    Raises RuntimeError naming a reward that takes longer; NotFiniteReward, a ValueError, for NaN and infinity;
+    ValueError, naming the reward and, where there is one, the picture and caption, for a missing column, a wrong
+    number of values, and what is no number; and for two rewards of one name.
     """
     wrapped = [as_reward(reward) for reward in rewards]
     names = [reward.__name__ for reward in wrapped]
@@ -36,16 +44,29 @@ def score(rewards: Sequence[Any], completions: Sequence[Any], columns: Mapping[s
                 f"{name}: needs the column(s) {', '.join(missing)}, which the batch does not have; its columns are "
                 f"{', '.join(sorted(columns)) or 'none'}"
             )
-        returned[name] = reward(completions, **columns)
+        with deadline(timeout, name):
+            returned[name] = reward(completions, **columns)
     waiting = {name: values for name, values in returned.items() if inspect.isawaitable(values)}
     if waiting:
         with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has a loop that runs already
-            returned |= zip(waiting, pool.submit(asyncio.run, _gathered(waiting.values())).result(), strict=True)
+            returned |= zip(waiting, pool.submit(asyncio.run, _gathered(waiting, timeout)).result(), strict=True)
     return {name: _checked(values, name, completions, columns) for name, values in returned.items()}
 
 
-async def _gathered(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
-    return await asyncio.gather(*waiting)
+async def _gathered(waiting: Mapping[str, Awaitable[Any]], timeout: float | None) -> list[Any]:
+    return await asyncio.gather(*(_answer(name, own, timeout) for name, own in waiting.items()))
+
+
+async def _answer(name: str, waiting: Awaitable[Any], timeout: float | None) -> Any:
+    async def answer() -> Any:
+        return await waiting
+
+    answering = asyncio.ensure_future(answer())
+    await asyncio.wait([answering], timeout=timeout or None)
+    if not answering.done():
+        answering.cancel()
+        raise RuntimeError(f"{name}: no answer within {timeout:g} seconds")
+    return answering.result()
 
 
 def _checked(values: Any, name: str, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Any]:
@@ -64,7 +85,7 @@ def _checked(values: Any, name: str, completions: Sequence[Any], columns: Mappin
             where = _where(i, completions, columns)
             raise ValueError(f"{name}: returned {value!r}, which is no number, for {where}") from None
         if not math.isfinite(number):
-            raise ValueError(
+            raise NotFiniteReward(
                 f"{name}: returned {value!r} for {_where(i, completions, columns)}; a reward that cannot score a "
                 "caption returns None"
             )

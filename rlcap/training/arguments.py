@@ -203,6 +203,13 @@ class CaptionerTrainingArguments(TrainingArguments):
     )
     max_caption_length: int = field(default=30, metadata={"help": "most tokens of a reference, EOS included"})
     loss_normalization: str = field(default="token", metadata={"help": "token or sequence: what weighs the same"})
+    max_not_finite: int = field(
+        default=0,
+        metadata={
+            "help": "micro-batches with a NaN or infinite reward, loss or gradient that a process may skip; the next "
+            "one stops the run. Each is written into not_finite/"
+        },
+    )
     max_bad_images: float = field(
         default=0.01, metadata={"help": "share of pictures that may fail to decode before the run stops"}
     )
@@ -252,6 +259,7 @@ class CaptionerTrainingArguments(TrainingArguments):
         for key in ("eval_num_beams", "eval_max_new_tokens", "max_caption_length", "save_total_limit"):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "1 or more")
+        require(self.max_not_finite >= 0, "max_not_finite", self.max_not_finite, "0 or more")
         require(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share between 0 and 1")
         require(
             self.captions_per_image is None or self.captions_per_image > 0,

@@ -11,7 +11,7 @@ stands on three others, which stand on transformers.Trainer:
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import torch
@@ -36,6 +36,8 @@ from rlcap.tracking.console_callback import ConsoleCallback
 from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training.arguments import CaptionerTrainingArguments, require
 from rlcap.training.gradients import MeanGradients
+from rlcap.training.not_finite import CAUGHT, NotFinite, SkippedBatches
+from rlcap.training.out_of_memory import advised
 from rlcap.training.parts import parameter_groups
 from rlcap.training.randomness import generator_of, seed_of
 from rlcap.training.running_means import RunningMeans
@@ -54,6 +56,8 @@ class CaptionerTrainer(ValidatingTrainer):
     features       grid features written by `rlcap features`; pictures are then not opened
     keep_images    batches carry the decoded pictures too (rewards that look at them)
     """
+
+    memory_keys: ClassVar[tuple[str, ...]] = ("per_device_train_batch_size", "captions_per_image", "max_caption_length")
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class CaptionerTrainer(ValidatingTrainer):
         self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
         self._micro_step = 0
         self._phase_seconds = 0.0
+        self.skipped = SkippedBatches(self.run_dir, args.process_index, args.max_not_finite)
 
     # What subclasses say
 
@@ -108,12 +113,18 @@ class CaptionerTrainer(ValidatingTrainer):
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Adds what was counted since the last log, and how far the training rows are read."""
-        return {**super().checkpoint_state(), "means": self.means.state(), **self.training_rows.state()}
+        return {
+            **super().checkpoint_state(),
+            "means": self.means.state(),
+            "skipped": self.skipped.count,
+            **self.training_rows.state(),
+        }
 
     def restore_state(self, state: dict[str, Any]) -> None:
         """Takes that back."""
         super().restore_state(state)
         self.means.restore(state["means"])
+        self.skipped.count = state.get("skipped", 0)
         self.training_rows.restore(state)
 
     # One step
@@ -132,17 +143,23 @@ class CaptionerTrainer(ValidatingTrainer):
         assert not return_outputs, "evaluation generates captions; it never asks for outputs"
         self.training_rows.count(inputs)
         if inputs["visual"] is None:
-            return self._no_loss(model)
+            return self.no_loss(model)
         batch = {**inputs, "visual": to_device(inputs["visual"], self.captioner.device)}
         with self.accelerator.autocast():  # sampling too: what is sampled is what is scored
-            result = self.batch_loss(model, batch)
-        if not torch.isfinite(result.total):
-            names = [row["image_id"] for row in batch["rows"]]
-            raise ValueError(f"the loss is {result.total.item()} at step {self.state.global_step} for pictures {names}")
+            try:
+                result = self.batch_loss(model, batch)
+                if not torch.isfinite(result.total):
+                    raise NotFinite(f"the loss is {result.total.item()}")
+            except CAUGHT as error:
+                self.skipped.skip(error, self.state.global_step, batch["rows"], self.last_samples)
+                self.last_samples, self.last_records = [], []
+                result = None
+        if result is None:
+            return self.no_loss(model)
         self.means.add("loss", result.total.item(), result.count.item())
         return self.gradients.add(result)
 
-    def _no_loss(self, model: nn.Module) -> Tensor:
+    def no_loss(self, model: nn.Module) -> Tensor:
         """0, with a gradient of 0 on every parameter: no picture of this batch could be decoded, other ranks' could."""
         captioner = self.captioner
         visual = to_device(captioner.preprocess([Image.new("RGB", (64, 64))]), captioner.device)
@@ -157,9 +174,12 @@ class CaptionerTrainer(ValidatingTrainer):
         torch.manual_seed(self.seed_here("dropout"))
         self._phase_seconds = 0.0
         self.last_samples, self.last_records = [], []
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        with advised(self.args, self.memory_keys):
+            loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            self.gradients.finish(model, self.accelerator)
+            if not self.gradients.finish(model, self.accelerator):
+                reason = NotFinite("the gradient is NaN or infinite, though the loss is not")
+                self.skipped.skip(reason, self.state.global_step, inputs["rows"], self.last_samples)
             self._micro_step = 0
         else:
             self._micro_step += 1

@@ -24,12 +24,18 @@ class MeanGradients:
         self._counted += result.count.item()
         return result.total / self._constant
 
-    def finish(self, model: nn.Module, accelerator: Accelerator) -> None:
+    def finish(self, model: nn.Module, accelerator: Accelerator) -> bool:
         """Divides the gradients by what was counted over all micro-batches and ranks.
 
+        False, on all ranks, where one of them is NaN or infinite: all are 0 then, and the step moves nothing but what
+        the optimizer does by itself (momentum, weight decay).
         Raises ValueError, in the first step, naming parameters that should train and have no gradient.
         """
-        counted = accelerator.reduce(torch.tensor(self._counted, device=accelerator.device), reduction="sum").item()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        # Under fp16 infinite gradients are usual: the scaler skips these steps, and scales less.
+        wrong = accelerator.scaler is None and not _finite(gradients)
+        sums = torch.tensor([self._counted, float(wrong)], device=accelerator.device)
+        counted, wrong_anywhere = accelerator.reduce(sums, reduction="sum").tolist()
         self._counted = 0.0
         # Ranks have averaged their gradients, each of which was divided by the constant.
         scale = self._constant * accelerator.num_processes / max(counted, 1.0)
@@ -46,3 +52,12 @@ class MeanGradients:
                 "must be false"
             )
         self._checked = True
+        if wrong_anywhere:
+            for gradient in gradients:
+                gradient.zero_()
+        return not wrong_anywhere
+
+
+def _finite(gradients: list[Tensor]) -> bool:
+    local = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
+    return not local or bool(torch.stack(torch._foreach_norm(local)).isfinite().all())

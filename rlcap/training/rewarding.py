@@ -33,13 +33,17 @@ class Rewarder:
     """Calls reward functions on sampled captions and combines what they say.
 
     functions: callables of the contract in `rewards`; weights: one number a function; aggregation: `sum`, or
-    `group_normalized` (each reward normalised over the captions of its picture first).
+    `group_normalized` (each reward normalised over the captions of its picture first); timeout: seconds that a
+    function may take.
     """
 
-    def __init__(self, functions: list[Reward], weights: list[float], aggregation: str) -> None:
+    def __init__(
+        self, functions: list[Reward], weights: list[float], aggregation: str, timeout: float | None = None
+    ) -> None:
         self.functions = functions
         self.weights = weights
         self.aggregation = aggregation
+        self.timeout = timeout
 
     def __call__(
         self,
@@ -62,7 +66,7 @@ class Rewarder:
         columns |= {"prompts": [""] * len(columns["finished"]), "trainer_state": trainer_state}
         columns |= {"log_extra": extra.__setitem__, "log_metric": log_metric}
         completions = [text for of_image in texts for text in of_image]
-        by_name = rewards.score(self.functions, completions, columns)
+        by_name = rewards.score(self.functions, completions, columns, timeout=self.timeout)
         combined = rewards.combine(
             by_name,
             dict(zip(by_name, self.weights, strict=True)),

@@ -57,6 +57,7 @@ class SCSTTrainer(CaptionerTrainer):
     """
 
     args: SCSTArguments
+    memory_keys = ("per_device_train_batch_size", "num_samples", "max_new_tokens")
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class SCSTTrainer(CaptionerTrainer):
         keep_images = bool(looking) and not lazy
         super().__init__(captioner, args, train_dataset, eval_dataset, keep_images=keep_images, **options)
         weights = args.reward_weights or [1.0] * len(reward_functions)
-        self.rewarder = Rewarder(reward_functions, weights, args.reward_aggregation)
+        self.rewarder = Rewarder(reward_functions, weights, args.reward_aggregation, args.reward_timeout)
         self.generation = GenerationSettings(
             max_new_tokens=args.max_new_tokens,
             temperature=args.temperature,
@@ -104,10 +105,14 @@ class SCSTTrainer(CaptionerTrainer):
         """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
         args = self.args
         if self.state.global_step % args.num_iterations == 0:
+            self._rollouts.pop(self._micro_step, None)
             rollout, visual = self._roll_out(model, batch)
         else:
-            rollout = self._rollouts[self._micro_step]
-            visual = rollout.visual
+            kept = self._rollouts.get(self._micro_step)
+            if kept is None:  # it was skipped when it was sampled
+                nothing = self.no_loss(model)
+                return Total(nothing, torch.zeros_like(nothing))
+            rollout, visual = kept, kept.visual
         samples = rollout.samples
         k, length = samples.ids.shape[1:]
         references = self.references_of(batch["rows"]) if args.xe_weight else None
@@ -156,6 +161,7 @@ class SCSTTrainer(CaptionerTrainer):
         captions = samples if greedy is None else samples.join(greedy)
         with self.phase("reward"):
             texts = captioner.decode(captions)
+            self.last_samples = [text for of_image in texts for text in of_image[: args.num_samples]]
             rewarded = self.rewarder(batch, captions, texts, self.state, self.means.add)
         k = samples.ids.shape[1]
         total = rewarded.total.to(captioner.device)

@@ -14,6 +14,7 @@ from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.tracking import run_directory
 from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
 from rlcap.training.arguments import CaptionerTrainingArguments
+from rlcap.training.out_of_memory import advised
 from rlcap.training.resumable import ResumableTrainer
 
 
@@ -85,7 +86,8 @@ class ValidatingTrainer(ResumableTrainer):
             num_beams=args.eval_num_beams,
             length_penalty=args.eval_length_penalty,
         )
-        with self.accelerator.autocast():
+        keys = ("per_device_eval_batch_size", "eval_num_beams", "eval_max_new_tokens")
+        with self.accelerator.autocast(), advised(args, keys):
             own = caption_all(
                 self.captioner,
                 shard,
