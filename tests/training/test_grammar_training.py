@@ -66,6 +66,22 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -
     assert all((whole[name] == parts[name]).all() for name in whole)
 
 
+def test_a_run_that_has_ended_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
+    encoder = text_encoders.bert(tmp_path / "bert")
+    # The last step is not an epoch's end, and the learning rate has not come down to 0.
+    options = ("--max_steps", "3", "--logging_steps", "1", "--lr_scheduler_type", "constant")
+    options += ("--negatives", "1", "--max_eval_captions", "10")
+    for evaluation in ("no", "epoch"):
+        output = tmp_path / evaluation
+        more = ("--eval_strategy", evaluation, "--save_strategy", "steps", "--save_steps", "3")
+        run(data, encoder, output, *options, *more)
+        kept = [output / "final" / "grammar_head.safetensors", output / "metrics.jsonl"]
+        before = [path.read_bytes() for path in kept]
+        run(data, encoder, output, *options, *more)
+        assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-3"]
+        assert [path.read_bytes() for path in kept] == before
+
+
 def test_pairs_are_a_function_of_the_seed_and_the_index() -> None:
     corpus = Corpus.of(["A red circle.", "a blue star on the left", "Star", "the circle a red"])
     assert corpus.captions == ("a red circle", "a blue star on the left", "the circle a red")

@@ -105,6 +105,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, base: Path, tmp_p
         run_debug(data, base, tmp_path / "parts", "--num_train_epochs", "2", "--lora_rank", "4", *schedule)
 
 
+def test_a_run_that_has_ended_is_left_as_it_is(data: Path, base: Path, tmp_path: Path) -> None:
+    options = ("--max_steps", "2", "--lr_scheduler_type", "constant", "--train_weights", "head")
+    options += ("--save_strategy", "steps", "--save_steps", "2")
+    run(data, base, tmp_path, *options)
+    final = tmp_path / "final"
+    kept = [final / "model.safetensors", final / "rating_head.safetensors", tmp_path / "metrics.jsonl"]
+    before = [path.read_bytes() for path in kept]
+    run(data, base, tmp_path, *options)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert [path.read_bytes() for path in kept] == before
+
+
 def run_debug(*arguments: object) -> None:
     run(*arguments, "--debug")  # type: ignore[arg-type]
 
