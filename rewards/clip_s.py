@@ -1,6 +1,5 @@
 """CLIP-S, PAC-S and PAC-S++ (arXiv 2104.08718, 2303.12112, 2410.07336) as rewards, with references and for clips."""
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from rewards.clip_protocols import Names, PictureProtocol, Vectors, VideoProtoco
 from rewards.completions import texts
 from rewards.dual_encoder import DualEncoder
 from rewards.dual_encoder_loading import is_open_clip_name, load_dual_encoder
+from rewards.fingerprint import versions
 from rewards.pictures import Pictures
 from rewards.references import checked_references
 
@@ -119,8 +119,8 @@ class ClipS:
             "video": self.video,
             "granularity": self.clips.granularity,
             "idf": self.clips.idf,
-            "torch": torch.__version__,
-            "pillow": importlib.metadata.version("pillow"),
+            "idf_corpus": self.clips.corpus_fingerprint(),
+            **versions("torch", "pillow"),
         }
 
     def _encoder(self, backbone: str | Path | DualEncoder, checkpoint: str | Path | None) -> DualEncoder:

@@ -223,6 +223,18 @@ def test_the_score_is_described(encoder: DualEncoder) -> None:
     assert "mean" not in described
 
 
+def test_the_record_has_the_corpus_of_idf(encoder: DualEncoder) -> None:
+    def corpus_of(**options) -> object:
+        return ClipS(backbone=encoder, **options).describe()["idf_corpus"]
+
+    one = corpus_of(corpus={"x": ["a dog", "a cat"], "y": ["a boat"]})
+    assert one == corpus_of(corpus={"y": ["a boat"], "z": ["a cat", "a dog"]})  # the captions count, not their order
+    assert one != corpus_of(corpus={"x": ["a dog", "a cat"], "y": ["a boat "]})
+    assert one != corpus_of(corpus={"x": ["a dog", "a cat", "a cat"], "y": ["a boat"]})
+    assert corpus_of() is None
+    assert corpus_of(corpus={"x": ["a dog", "a cat"]}, idf=False) is None
+
+
 @pytest.mark.parametrize("name", ["clip-s", "pac-s", "pac-s++", "ref-clip-s", "ref-pac-s", "ref-pac-s++"])
 def test_they_are_loaded_by_name(clip: Path, name: str) -> None:
     reward = rewards.load(name, backbone=clip, corpus={"x": ["a dog"]})

@@ -1,6 +1,8 @@
 """MULTI-TAP's model and reward: which token counts, what a directory holds, what is refused."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import lvlms
@@ -103,6 +105,24 @@ def test_objectives_are_options_and_come_from_one_pass(trained: Path) -> None:
     expected = embedded @ stored.weight[1] - 1.0
     assert every["how it reads"] == pytest.approx(expected.tolist(), abs=1e-4)
     assert overall([], images=[]) == []
+
+
+def test_the_record_tells_one_fit_of_stage_two_from_another(trained: Path, tmp_path: Path) -> None:
+    described = rewards.load("multi-tap", path=trained).describe()
+    assert {"torch", "transformers", "pillow"} <= set(described)
+    stored = Objectives.load(trained)
+    assert stored is not None
+    assert stored.fingerprint() == described["objectives"]
+    for other in (
+        replace(stored, weight=stored.weight + 1e-6),
+        replace(stored, intercept=stored.intercept + 1e-6),
+        replace(stored, names=("colour", "how it reads aloud")),
+    ):
+        assert other.fingerprint() != described["objectives"]
+        other.save(tmp_path)  # with the same penalties
+        again = Objectives.load(tmp_path)
+        assert again is not None
+        assert again.fingerprint() == other.fingerprint()
 
 
 def test_each_pair_of_picture_and_caption_is_rated_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
