@@ -97,7 +97,8 @@ class ClipS:
         """One score a caption. `images`: PIL pictures, or lists of them (frames); or TRL's column `image`.
 
         is_clip: whether a row is a clip, which a list of a single picture does not tell: TRL hands pictures over so.
-        What else is in the call changes no score. Raises ValueError naming the row of what is no picture, or has several where `video` is False.
+        What else is in the call changes no score. Raises ValueError naming the row of what is no picture, or has
+        several where `video` is False.
         """
         captions = texts(completions, self.__name__)
         pictures = Pictures(images, image, image_id, len(captions), self.__name__)
@@ -107,11 +108,13 @@ class ClipS:
             own = [tuple(of_one) for _, of_one in of_picture]
         seen = self.features.pictures(pictures)
         clips = self._clips(seen, pictures.names, is_clip)
-        scores: dict[int, float] = {}
-        for protocol, rows in ((self.clips, clips), (self.pictures, [row for row in range(len(own)) if row not in clips])):
-            texts_of, names, known = ([values[row] for row in rows] for values in (captions, pictures.names, own))
-            scores |= zip(rows, protocol(self.features, texts_of, seen, names, known), strict=True)
-        return [scores[row] for row in range(len(own))]
+        scores = [0.0] * len(captions)
+        for protocol, of_clips in ((self.clips, True), (self.pictures, False)):
+            rows = [row for row in range(len(captions)) if (row in clips) is of_clips]
+            told, names, known = ([values[row] for row in rows] for values in (captions, pictures.names, own))
+            for row, value in zip(rows, protocol(self.features, told, seen, names, known), strict=True):
+                scores[row] = value
+        return scores
 
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""
