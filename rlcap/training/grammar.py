@@ -40,7 +40,7 @@ class GrammarArguments(RewardArguments):
 
     # > Defaults of transformers that do not suit
     metric_for_best_model: str | None = field(
-        default="accuracy", metadata={"help": "validation measure that chooses `model/`: accuracy, loss …"}
+        default="accuracy", metadata={"help": "validation measure that chooses `final/`: accuracy, loss …"}
     )
     num_train_epochs: float = field(default=1.0, metadata={"help": "one goes through `negatives` forms a caption"})
 

@@ -9,7 +9,7 @@ from rlcap.training.reward_trainer import RewardArguments
 TUNE = ("lora", "projections", "all")
 TOWERS = ("both", "vision", "text")
 MEASURED = ("r1", "loss", *(f"{way}_r{cut}" for way in ("image_to_text", "text_to_image") for cut in CUTS))
-LAMBDA_V, LAMBDA_T = 0.05, 0.1  # of PAC-S and PAC-S++
+LAMBDA_V, LAMBDA_T = 0.05, 0.1  # of PAC-S and PAC-S++ as remembered: not looked up, the training code is not out
 
 
 @dataclass
