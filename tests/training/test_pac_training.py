@@ -237,6 +237,20 @@ def test_what_is_refused(scenes: Path, random_clip: Path, tmp_path: Path) -> Non
         run(scenes, tmp_path / "run", generated_captions=other, **base)
 
 
+def test_a_run_that_cannot_end_well_does_not_begin(scenes: Path, random_clip: Path, tmp_path: Path) -> None:
+    base = {"encoder": random_clip, "num_train_epochs": 1}
+    with pytest.raises(ValueError, match=r"50 pictures a step; there are 40 training pictures"):
+        run(scenes, tmp_path / "run", max_train_images=40, **base)
+    rows = [json.loads(line) for line in scenes.read_text().splitlines()]
+    last = next(row for row in reversed(rows) if row["split"] == "test")
+    last["references"] = []
+    without = scenes.with_name("without.jsonl")
+    without.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="1 of 60 pictures have no references"):
+        run(without, tmp_path / "run", **base)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(scenes: Path, learned: Path, tmp_path: Path) -> None:
     options = {"encoder": learned / "final", "tune": "all", "prefix": "", "max_steps": 3, "learning_rate": 0.05}
