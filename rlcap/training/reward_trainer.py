@@ -118,6 +118,7 @@ class RewardTrainer(EndingTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every rank writes a file of its own, and the marker lists them all
         if self.args.should_save:
             checkpoints.mark_complete(self.run_dir / f"{checkpoints.PREFIX}{self.state.global_step}")
 
