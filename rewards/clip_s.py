@@ -111,8 +111,9 @@ class ClipS:
         scores = [0.0] * len(captions)
         for protocol, of_clips in ((self.clips, True), (self.pictures, False)):
             rows = [row for row in range(len(captions)) if (row in clips) is of_clips]
-            told, names, known = ([values[row] for row in rows] for values in (captions, pictures.names, own))
-            for row, value in zip(rows, protocol(self.features, told, seen, names, known), strict=True):
+            told, names = [captions[row] for row in rows], [pictures.names[row] for row in rows]
+            values = protocol(self.features, told, seen, names, [own[row] for row in rows])
+            for row, value in zip(rows, values, strict=True):
                 scores[row] = value
         return scores
 
