@@ -34,7 +34,9 @@ class PacArguments(RewardArguments):
     )
     lora_rank: int = field(default=4, metadata={"help": "rank of LoRA's matrices"})
     lora_alpha: float = field(default=1.0, metadata={"help": "LoRA is scaled by alpha / rank"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA's matrices; open_clip's attention can have none"})
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "dropout before LoRA's matrices; open_clip's attention can have none"}
+    )
     lora_targets: list[str] | None = field(
         default=None, metadata={"help": "ends of the names of layers that get LoRA; default: every one that can"}
     )
