@@ -10,6 +10,7 @@ from rewards.clip_features import Features
 from rewards.clip_scores import MEANS, picture_score, reference_score, with_references
 from rewards.completions import score_distinct
 from rewards.emscore import GRANULARITIES, CaptionVectors, TokenWeights, references_score, video_score
+from rewards.fingerprint import fingerprint_of
 
 # The vectors [F, D] of pictures or clips by name, and what each caption is of.
 Vectors = Mapping[Hashable, Tensor]
@@ -91,6 +92,12 @@ class VideoProtocol:
             return ((by_video + by_references) / 2).item()
 
         return score_distinct(list(zip(names, captions, references, strict=True)), score)
+
+    def corpus_fingerprint(self) -> str | None:
+        """A hash of the captions that idf is counted on, whatever their order; None where none are counted."""
+        if not self.idf or not self._corpus:
+            return None
+        return fingerprint_of(sorted(text for own in self._corpus.values() for text in own))
 
     def _vectors(self, features: Features, captions: Iterable[str], keep: bool) -> dict[str, CaptionVectors]:
         if self.granularity == "coarse":

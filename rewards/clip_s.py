@@ -1,6 +1,5 @@
 """CLIP-S, PAC-S and PAC-S++ (arXiv 2104.08718, 2303.12112, 2410.07336) as rewards, with references and for clips."""
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +9,10 @@ import torch
 
 from rewards.clip_features import Features
 from rewards.clip_protocols import Names, PictureProtocol, Vectors, VideoProtocol
-from rewards.completions import texts
+from rewards.completions import column, texts
 from rewards.dual_encoder import DualEncoder
 from rewards.dual_encoder_loading import is_open_clip_name, load_dual_encoder
+from rewards.fingerprint import versions
 from rewards.pictures import Pictures
 from rewards.references import checked_references
 
@@ -27,7 +27,8 @@ class ClipS:
     prefix: laid before every caption, with a space between; "" is none. clamp: False lets cosines below 0 count.
     reference_w, clamp_references, mean: of the ref- forms with pictures. As published the largest cosine to a reference
         is neither scaled nor clamped, and the mean "harmonic"; the other one is "arithmetic".
-    video: whether to score by EMScore; None does so in calls that have a clip of several frames.
+    video: whether to score by EMScore; None does so for every row of several frames, and of one where the column
+        `is_clip` says so.
     granularity: of EMScore: "both" (the mean), "coarse" or "fine". idf: whether it weighs tokens by their inverse
         document frequency in `corpus` (image_id -> references of the training clips); False weighs all alike.
     device: None is the GPU if there is one. autocast: "float16" or "bfloat16"; None is float32, as published.
@@ -90,11 +91,14 @@ class ClipS:
         image: Sequence[Any] | None = None,
         image_id: Sequence[Any] | None = None,
         references: Sequence[Sequence[str]] | None = None,
+        is_clip: Sequence[bool] | None = None,
         **columns: Any,
     ) -> list[float]:
         """One score a caption. `images`: PIL pictures, or lists of them (frames); or TRL's column `image`.
 
-        Raises ValueError naming the row of what is no picture, or has several where `video` is False.
+        is_clip: whether a row is a clip, which a list of a single picture does not tell: TRL hands pictures over so.
+        What else is in the call changes no score. Raises ValueError naming the row of what is no picture, or has
+        several where `video` is False.
         """
         captions = texts(completions, self.__name__)
         pictures = Pictures(images, image, image_id, len(captions), self.__name__)
@@ -103,8 +107,15 @@ class ClipS:
             of_picture = checked_references(references, image_id, len(captions), self.__name__)
             own = [tuple(of_one) for _, of_one in of_picture]
         seen = self.features.pictures(pictures)
-        score = self.clips if self._are_clips(seen, pictures.names) else self.pictures
-        return score(self.features, captions, seen, pictures.names, own)
+        clips = self._clips(seen, pictures.names, is_clip)
+        scores = [0.0] * len(captions)
+        for protocol, of_clips in ((self.clips, True), (self.pictures, False)):
+            rows = [row for row in range(len(captions)) if (row in clips) is of_clips]
+            told, names = [captions[row] for row in rows], [pictures.names[row] for row in rows]
+            values = protocol(self.features, told, seen, names, [own[row] for row in rows])
+            for row, value in zip(rows, values, strict=True):
+                scores[row] = value
+        return scores
 
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""
@@ -119,8 +130,8 @@ class ClipS:
             "video": self.video,
             "granularity": self.clips.granularity,
             "idf": self.clips.idf,
-            "torch": torch.__version__,
-            "pillow": importlib.metadata.version("pillow"),
+            "idf_corpus": self.clips.corpus_fingerprint(),
+            **versions("torch", "pillow"),
         }
 
     def _encoder(self, backbone: str | Path | DualEncoder, checkpoint: str | Path | None) -> DualEncoder:
@@ -130,14 +141,18 @@ class ClipS:
             raise ValueError(f"{self.__name__}: checkpoint is {checkpoint}, but the backbone is loaded already")
         return backbone
 
-    def _are_clips(self, seen: Vectors, names: Names) -> bool:
-        several = next((row for row, name in enumerate(names) if len(seen[name]) > 1), None)
-        if several is not None and self.video is False:
+    def _clips(self, seen: Vectors, names: Names, is_clip: Sequence[bool] | None) -> set[int]:
+        """The rows that EMScore scores."""
+        several = [row for row, name in enumerate(names) if len(seen[name]) > 1]
+        if several and self.video is False:
             raise ValueError(
-                f"{self.__name__}: row {several} has {len(seen[names[several]])} pictures, and video is False; give "
-                "one picture a caption, or leave video out, to score clips by EMScore"
+                f"{self.__name__}: row {several[0]} has {len(seen[names[several[0]]])} pictures, and video is False; "
+                "give one picture a caption, or leave video out, to score clips by EMScore"
             )
-        return several is not None if self.video is None else self.video
+        if self.video is not None:
+            return set(range(len(names))) if self.video else set()
+        told = [] if is_clip is None else column(is_clip, "is_clip", len(names), self.__name__)
+        return {*several, *(row for row, clip in enumerate(told) if clip)}
 
 
 class PacS(ClipS):

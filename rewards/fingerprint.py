@@ -1,6 +1,8 @@
-"""A hash of a model's weights, for the record of what scored."""
+"""Hashes of what scored, and the libraries it scored with, for the record of a run."""
 
 import hashlib
+import importlib.metadata
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -13,3 +15,17 @@ def fingerprint(module: nn.Module, how: str = "") -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprint_of(parts: Iterable[str | bytes]) -> str:
+    """A hash of texts and bytes, which are told apart: "sha256:…"."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(raw)} ".encode() + raw)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of installed packages by name."""
+    return {package: importlib.metadata.version(package) for package in packages}

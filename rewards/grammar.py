@@ -8,7 +8,7 @@ import torch
 
 from rewards import ptb
 from rewards.completions import texts
-from rewards.fingerprint import fingerprint
+from rewards.fingerprint import fingerprint, versions
 from rewards.grammar_model import GrammarModel, normal_form
 
 
@@ -51,4 +51,5 @@ class Grammar:
             "base_model": self.model.settings.base_model,
             "weights": fingerprint(self.model),
             "tokenizer": ptb.VERSION,
+            **versions("torch", "transformers"),
         }

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from rewards.completions import texts
-from rewards.fingerprint import fingerprint
+from rewards.fingerprint import fingerprint, versions
 from rewards.multi_tap_model import RatingModel
 from rewards.multi_tap_objectives import Objectives
 from rewards.pictures import Pictures
@@ -119,9 +119,11 @@ class MultiTap:
             "prompt": settings.prompt,
             "rating_scale": [settings.lowest, settings.highest],
             "dtype": self.dtype,
+            **versions("torch", "transformers", "pillow"),
         }
         if self.objectives is not None:
             described["alphas"] = dict(zip(self.objectives.names, self.objectives.alphas, strict=True))
+            described["objectives"] = self.objectives.fingerprint()
         return described
 
 

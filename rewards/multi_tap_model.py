@@ -9,6 +9,7 @@ objectives.safetensors     stage 2, where it was fitted
 import json
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,12 @@ class RatingModel(nn.Module):
         return model.eval()
 
     def save(self, directory: Path) -> None:
-        """Writes everything that `load` reads, except for stage 2."""
-        self.lvlm.save_pretrained(directory, state_dict=merged_state(self.lvlm))
+        """Writes everything that `load` reads, except for stage 2; with LoRA merged, which is then of float32."""
+        state = exported_state(self.lvlm)
+        self.lvlm.save_pretrained(directory, state_dict=state)
+        config = deepcopy(self.lvlm.config)
+        config.dtype = next(own.dtype for own in state.values() if own.is_floating_point())
+        config.save_pretrained(directory)  # transformers writes the type that the model computes in
         self.prompt.processor.save_pretrained(directory)
         save_head(self.head, directory / HEAD_FILE)
         text = json.dumps(asdict(self.settings), indent=1, ensure_ascii=False)
@@ -167,15 +172,19 @@ class RatingModel(nn.Module):
             self.lvlm.enable_input_require_grads()
 
 
-def merged_state(lvlm: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights under their plain names, LoRA's share added in, so that a saved model is a plain checkpoint."""
+def exported_state(lvlm: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights under their plain names, LoRA's share added in, so that a saved model is a plain checkpoint.
+
+    Where there is LoRA all are float32: it was trained so, and bfloat16 would round most of what it learned away.
+    """
     from peft.tuners.lora import LoraLayer
 
     state = {name.replace(".base_layer.", "."): t for name, t in lvlm.state_dict().items() if ".lora_" not in name}
     layers: dict[str, Any] = {name: module for name, module in lvlm.named_modules() if isinstance(module, LoraLayer)}
+    if layers:
+        state = {name: own.float() if own.is_floating_point() else own for name, own in state.items()}
     for name, module in layers.items():
-        weight = state[f"{name}.weight"]
-        state[f"{name}.weight"] = weight + module.get_delta_weight("default").to(weight.dtype)
+        state[f"{name}.weight"] = state[f"{name}.weight"] + module.get_delta_weight("default").float()
     return state
 
 

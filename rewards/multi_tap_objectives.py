@@ -8,6 +8,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from rewards.fingerprint import fingerprint_of
+
 OBJECTIVES_FILE = "objectives.safetensors"
 
 
@@ -31,6 +33,11 @@ class Objectives:
                 f"the shape {embeddings.shape}"
             )
         return embeddings.astype(np.float64) @ self.weight.T + self.intercept
+
+    def fingerprint(self) -> str:
+        """A hash of the names, weights and intercepts: "sha256:…"."""
+        numbers = (np.asarray(own, dtype=np.float64) for own in (self.weight, self.intercept))
+        return fingerprint_of([json.dumps(self.names), *(own.tobytes() for own in numbers)])
 
     def index(self, name: str) -> int:
         """The position of an objective; ValueError naming all of them where there is none of that name."""

@@ -73,11 +73,14 @@ class RatingPrompt:
         captions: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         """The inputs of texts in which the places of the pictures are marked already."""
+        bos = self.processor.tokenizer.bos_token
         inputs = self.processor(
             text=list(texts),
             images=[list(own) for own in pictures],
             padding=True,
             padding_side=padding_side,
+            # Some templates write the first token themselves; captioners/chat_template.py reads prompts alike.
+            add_special_tokens=bos is None or not texts[0].startswith(bos),
             return_tensors="pt",
         )
         lengths = inputs["attention_mask"].sum(1).tolist()

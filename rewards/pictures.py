@@ -60,7 +60,8 @@ class Pictures(Mapping[Hashable, Frames]):
         self._values = column(values, self._column, length, reward)
         self._reward = reward
         ids = [None] * length if image_id is None else column(image_id, "image_id", length, reward)
-        hashed: dict[int, Hashable] = {}  # the K captions of a picture mostly share one object
+        # The K captions of a picture mostly share one object, which is held so that no other one gets its id.
+        hashed: dict[int, tuple[Hashable, Any]] = {}
         self.names = [self._name(row, own_id, hashed) for row, own_id in enumerate(ids)]
         self._rows: dict[Hashable, int] = {}
         for row, name in enumerate(self.names):
@@ -75,16 +76,18 @@ class Pictures(Mapping[Hashable, Frames]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def _name(self, row: int, own_id: Any, hashed: dict[int, Hashable]) -> Hashable:
+    def _name(self, row: int, own_id: Any, hashed: dict[int, tuple[Hashable, Any]]) -> Hashable:
         if own_id is not None:
             return "id", own_id
-        seen = id(self._values[row])
-        if seen not in hashed:
-            hashed[seen] = "pixels", _content(self._frames(row))
-        return hashed[seen]
+        visual = self._values[row]
+        if id(visual) not in hashed:
+            hashed[id(visual)] = ("pixels", _content(self._checked(visual, row))), visual
+        return hashed[id(visual)][0]
 
     def _frames(self, row: int) -> Frames:
-        visual = self._values[row]
+        return self._checked(self._values[row], row)
+
+    def _checked(self, visual: Any, row: int) -> Frames:
         frames = (visual,) if isinstance(visual, Image.Image) else visual
         pictures = isinstance(frames, Sequence) and frames and all(isinstance(own, Image.Image) for own in frames)
         if not pictures:

@@ -5,9 +5,12 @@ validation ratings gives them a scale; the paper (arXiv 2602.00381) leaves this 
 a map does not.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from rewards.fingerprint import fingerprint_of
 
 KINDS = ("linear", "isotonic")
 
@@ -30,6 +33,10 @@ class Calibration:
             (x0, x1), (y0, y1) = self.scores, self.ratings
             return y0 + (np.asarray(scores, dtype=np.float64) - x0) * ((y1 - y0) / (x1 - x0))
         return np.interp(scores, self.scores, self.ratings)
+
+    def fingerprint(self) -> str:
+        """A hash of the kind and the points: "sha256:…"."""
+        return fingerprint_of([json.dumps(asdict(self))])
 
 
 def fit(kind: str, scores: np.ndarray, ratings: np.ndarray) -> Calibration:

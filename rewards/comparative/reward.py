@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rewards.comparative.scorer import load_scorer
 from rewards.completions import texts
-from rewards.fingerprint import fingerprint
+from rewards.fingerprint import fingerprint, versions
 from rewards.kept import Kept
 from rewards.pictures import Frames, Pictures
 
@@ -97,15 +97,18 @@ class Comparative:
     def describe(self) -> Mapping[str, Any]:
         """What determines the score."""
         scorer = self.scorer
+        used = None if self.calibration is None else scorer.calibrations[self.calibration]
         return {
             "name": self.__name__,
             "path": self.path,
             "calibration": self.calibration,
+            "calibration_points": None if used is None else used.fingerprint(),
             "picture_encoder": scorer.pictures.fingerprint(),
             "sentence_encoder": scorer.sentences.fingerprint(),
             "head": fingerprint(scorer.head),
             "lowercase": scorer.lowercase,
             "trained": scorer.trained,
+            **versions("torch", "transformers", "pillow"),
         }
 
     def _pictures(self, visuals: Mapping[Hashable, Frames]) -> dict[Hashable, Tensor]:

@@ -93,6 +93,11 @@ def open_visual(row: Mapping[str, Any]) -> Visual:
         ) from error  # bytes have no name of their own
 
 
+def is_clip(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a clip or video, be it of a single frame."""
+    return "frames" in row or "video" in row
+
+
 def stack_features(stored: Sequence[np.ndarray]) -> dict[str, Tensor]:
     """Stack B grids [F_b, N, Dv] to `features` [B, F, N, Dv], zeros after a clip's end, with `frame_mask` if ragged."""
     lengths = [len(grid) for grid in stored]

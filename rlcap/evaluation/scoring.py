@@ -7,7 +7,7 @@ from typing import Any
 
 import rewards
 from rewards import Reward
-from rlcap.data.collate import Visual, open_visual
+from rlcap.data.collate import Visual, is_clip, open_visual
 from rlcap.data.content import BadImage
 
 
@@ -150,5 +150,6 @@ def _values(reward: Reward, items: Sequence[Item], images: Mapping[str, Visual])
         columns["references"] = [shared[item.references] for item in items]
     if images:
         columns["images"] = [images[item.image_id] for item in items]
+        columns["is_clip"] = [item.visual is not None and is_clip(item.visual) for item in items]
     completions = [item.caption for item in items]
     return rewards.score([reward], completions, columns)[reward.__name__]

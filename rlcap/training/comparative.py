@@ -128,7 +128,8 @@ class HeadTraining:
         rows = torch.from_numpy(self.pairs) if args.on_pairs else torch.arange(len(self.data))
         order = rows[torch.randperm(len(rows))]
         ratings = torch.from_numpy(self.data.ratings).float()
-        batches = [batch for batch in order.split(args.batch_size) if len(batch) > 1]  # one row has no batch statistics
+        # A single row has no batch statistics; a pair has two rows.
+        batches = [batch for batch in order.split(args.batch_size) if batch.numel() > 1]
         batches = batches[: args.steps_per_epoch]
         total_steps = args.decay_steps or self._steps_in_all()
         sum_of_losses = 0.0

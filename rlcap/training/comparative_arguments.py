@@ -19,9 +19,6 @@ BEST_METRICS = ("spearman", "pair_accuracy", "loss")
 class ComparativeArguments(JudgmentArguments):
     """The keys of `rlcap reward comparative`. Defaults follow the published pairwise model (`pairwise_model.py`)."""
 
-    # > Parameters of the data
-    max_bad_images: float = field(default=0.01, metadata={"help": "share of pictures that may fail to decode"})
-
     # > Parameters of the frozen encoders
     picture_encoder: str = field(default="microsoft/resnet-50", metadata={"help": "directory or Hub id"})
     sentence_encoder: str = field(

@@ -13,6 +13,7 @@ from rewards.comparative.encoders import PictureEncoder, SentenceEncoder
 from rewards.comparative.scorer import Scorer
 from rlcap.console import say
 from rlcap.data.judgments import SPLITS, Judgments, read_judgments, split_by_picture
+from rlcap.evaluation.agreement.plot import require_matplotlib
 from rlcap.evaluation.correlations import TITLES
 from rlcap.evaluation.judged import agreement, errors
 from rlcap.tracking import run_directory
@@ -22,6 +23,7 @@ from rlcap.training.comparative import HeadTraining
 from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.comparative_vectors import JudgedVectors, picture_store, sentence_vectors, vectors_of
 from rlcap.training.run import refuse_another_run
+from rlcap.training.scikit_learn import require_scikit_learn
 
 # What says nothing about the result: where things are kept, and what is drawn beside the run.
 _NOT_SETTINGS = ("use_cpu", "features", "picture_features", "save_epochs", "curve", "curve_seeds")
@@ -30,8 +32,13 @@ _NOT_SETTINGS = ("use_cpu", "features", "picture_features", "save_epochs", "curv
 def load_vectors(
     args: ComparativeArguments, pictures: PictureEncoder, sentences: SentenceEncoder
 ) -> dict[str, JudgedVectors]:
-    """Reads the judgments, splits them by picture, and encodes what is not encoded yet; split -> vectors."""
+    """Reads the judgments, splits them by picture, and encodes what is not encoded yet; split -> vectors.
+
+    Raises ValueError where validation has ratings, to which scores will be mapped, and scikit-learn is missing.
+    """
     judgments = split_by_picture(read_judgments(args.data, args.data_format, args.images), args.split, args.split_seed)
+    if all(caption.ratings for caption in judgments.of("val").captions):
+        require_scikit_learn("calibration")
     used = [caption for caption in judgments.captions if caption.split in SPLITS]
     folder = Path(args.features or Path(args.output_dir) / "features")
     store = picture_store(
@@ -101,8 +108,11 @@ def run(args: ComparativeArguments) -> dict[str, Any]:
     """Trains, measures and saves: `final/` is the scorer, `report.json` what it was measured at, which is returned.
 
     With `curve` it then trains a head for each number of pairs and seed, into `curve.json` and `curve.png`.
-    Raises ValueError where the folder holds a run with other settings.
+    Raises ValueError where the folder holds a run with other settings, and where a library is missing that the end of
+    the run needs.
     """
+    if args.curve:
+        require_matplotlib()
     run_dir = Path(args.output_dir)
     pictures = PictureEncoder.from_pretrained(args.picture_encoder, args.picture_pooling)
     sentences = SentenceEncoder.from_pretrained(args.sentence_encoder, args.sentence_pooling)
@@ -158,10 +168,9 @@ def draw(points: list[dict[str, Any]], file: Path, levels: dict[str, dict[str, f
     levels: label -> measure -> a value to draw as a level line, such as that of regression. Raises ValueError where
     matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ValueError("drawing the curve needs matplotlib: pip install 'rlcap[plot]'") from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     numbers = sorted({point["pairs_per_caption"] for point in points})
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axis, names in zip(figure.subplots(1, 2), (list(DRAWN)[:3], list(DRAWN)[3:]), strict=True):

@@ -16,6 +16,7 @@ ADAPTER = "default"
 class Lora:
     """Updates of low rank, scaled by alpha / rank.
 
+    dropout: before the update, of all but nn.MultiheadAttention, for which it must be 0.
     targets: ends of the names of layers that get one; None is every linear layer, convolution and nn.MultiheadAttention
     of the towers that are tuned. Embeddings and projections get none, as published.
     """
@@ -30,7 +31,8 @@ def tune(encoder: DualEncoder, what: str, towers: Sequence[str], lora: Lora) -> 
     """Sets which parameters of an encoder train, in place, and returns the parts (see `PARTS`) in which any does.
 
     what: "lora" (of the `towers`), "projections", or "all" (the `towers` and the projections). The temperature trains
-    in any case, and so do new weights. Raises ValueError where there is nothing of that kind to train.
+    in any case, and so do new weights. Raises ValueError where there is nothing of that kind to train, and for dropout
+    of layers that can have none.
     """
     part_of = {name: encoder.part_of(name) for name, _ in encoder.named_parameters()}
     whole = {"lora": (), "projections": ("projections",), "all": ("projections", *towers)}[what]
@@ -101,6 +103,12 @@ def _add_lora(encoder: DualEncoder, part_of: dict[str, str], towers: Sequence[st
     if not layers and not attentions:
         looked = "linear layers, convolutions or attention" if lora.targets is None else ", ".join(lora.targets)
         raise ValueError(f"LoRA: the {' and '.join(towers)} of {encoder.source['backbone']} has no {looked}")
+    if attentions and lora.dropout:
+        raise ValueError(
+            f"lora_dropout is {lora.dropout}, but {len(attentions)} of the layers that get LoRA are "
+            f"nn.MultiheadAttention ({next(iter(attentions))} …), whose update has no dropout; set it to 0, or name "
+            "other layers in lora_targets"
+        )
     trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     if layers:
         config = LoraConfig(

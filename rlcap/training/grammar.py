@@ -31,7 +31,7 @@ class GrammarArguments(RewardArguments):
     max_eval_captions: int | None = field(
         default=1000, metadata={"help": "captions that are evaluated, each real and in five broken forms; nothing: all"}
     )
-    negatives: int = field(default=4, metadata={"help": "broken forms drawn of a training caption in one epoch"})
+    negatives: int = field(default=4, metadata={"help": "broken forms of a training caption, the same in every epoch"})
 
     # > Parameters of the model
     encoder: str = field(default="", metadata={"help": "directory or Hub id of a text encoder, or of a CLIP"})
@@ -40,7 +40,7 @@ class GrammarArguments(RewardArguments):
 
     # > Defaults of transformers that do not suit
     metric_for_best_model: str | None = field(
-        default="accuracy", metadata={"help": "validation measure that chooses `model/`: accuracy, loss …"}
+        default="accuracy", metadata={"help": "validation measure that chooses `final/`: accuracy, loss …"}
     )
     num_train_epochs: float = field(default=1.0, metadata={"help": "one goes through `negatives` forms a caption"})
 
@@ -86,7 +86,8 @@ class Corpus:
 class Pairs(Dataset):
     """(caption, REAL) and (a broken form of it, number of the kind), `negatives` of these pairs a caption.
 
-    Item i is a function of the seed and i alone: a resumed run sees what an uninterrupted one sees.
+    Item i is a function of the seed and i alone, so the same in every epoch, and a resumed run sees what an
+    uninterrupted one sees.
     """
 
     def __init__(self, corpus: Corpus, negatives: int, seed: int) -> None:

@@ -23,6 +23,7 @@ class JudgmentArguments:
         metadata={"help": "pictures of train, val and test, as shares or numbers, where the data has no split itself"},
     )
     split_seed: int = field(default=0, metadata={"help": "of the split alone, so that seeds share one"})
+    max_bad_images: float = field(default=0.01, metadata={"help": "share of pictures that may fail to decode"})
 
     def check_judgments(self) -> None:
         """Raises ValueError for a key that cannot be."""
@@ -32,3 +33,4 @@ class JudgmentArguments:
         sizes = self.split
         require(len(sizes) == 3 and min(sizes) > 0, "split", sizes, "three sizes above 0")
         require(max(sizes) > 1 or sum(sizes) <= 1 + 1e-9, "split", sizes, "shares that sum to at most 1")
+        require(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share between 0 and 1")

@@ -48,7 +48,7 @@ class MultiTapArguments(JudgmentArguments, RewardArguments):
         default_factory=lambda: ["q_proj", "v_proj"], metadata={"help": "names of the layers that get LoRA"}
     )
     metric_for_best_model: str | None = field(
-        default="kendall_c", metadata={"help": "validation measure that chooses `model/`: kendall_c, pearson, loss …"}
+        default="kendall_c", metadata={"help": "validation measure that chooses `final/`: kendall_c, pearson, loss …"}
     )
 
     # > Parameters of stage 2

@@ -197,12 +197,9 @@ class PacTrainer(RewardTrainer):
         name = f"eval/{self.args.metric_for_best_model}"
         return sum(name in line and line["step"] > best for line in self.state.log_history) >= patience
 
-    def _run_epoch(self, *where: Any, **options: Any) -> None:
-        """Nothing where the checkpoint was the last of its run: transformers would take one step more."""
-        if self.state.global_step >= self.state.max_steps or self.out_of_patience():
-            self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*where, **options)
+    def has_ended(self) -> bool:
+        """Whether no step is left to take, or none is worth it."""
+        return super().has_ended() or self.out_of_patience()
 
 
 class _BoundScale(TrainerCallback):

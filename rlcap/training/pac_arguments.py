@@ -9,7 +9,7 @@ from rlcap.training.reward_trainer import RewardArguments
 TUNE = ("lora", "projections", "all")
 TOWERS = ("both", "vision", "text")
 MEASURED = ("r1", "loss", *(f"{way}_r{cut}" for way in ("image_to_text", "text_to_image") for cut in CUTS))
-LAMBDA_V, LAMBDA_T = 0.05, 0.1  # of PAC-S and PAC-S++
+LAMBDA_V, LAMBDA_T = 0.05, 0.1  # of PAC-S and PAC-S++ as remembered: not looked up, the training code is not out
 
 
 @dataclass
@@ -34,7 +34,9 @@ class PacArguments(RewardArguments):
     )
     lora_rank: int = field(default=4, metadata={"help": "rank of LoRA's matrices"})
     lora_alpha: float = field(default=1.0, metadata={"help": "LoRA is scaled by alpha / rank"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA's matrices"})
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "dropout before LoRA's matrices; open_clip's attention can have none"}
+    )
     lora_targets: list[str] | None = field(
         default=None, metadata={"help": "ends of the names of layers that get LoRA; default: every one that can"}
     )

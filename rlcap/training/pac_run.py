@@ -13,7 +13,7 @@ from rewards.dual_encoder_loading import load_dual_encoder
 from rewards.fingerprint import fingerprint
 from rewards.transformers_encoder import TransformersEncoder
 from rlcap.console import say
-from rlcap.data import load_captions
+from rlcap.data import load_captions, require_references
 from rlcap.data.features import FeatureStore
 from rlcap.positives.manifest import PICTURES_FILE, generated_captions, generated_pictures
 from rlcap.tracking.run_directory import write_json
@@ -37,7 +37,10 @@ def run(data: DataArguments, args: PacArguments) -> Path:
     if not isinstance(train, datasets.Dataset):
         raise ValueError("shuffle_buffer streams rows, which negatives and vectors need at hand: leave it out")
     require_training_references(train)
+    _require_a_batch(train, args)
     test = _test_split(data, args)
+    if test is not None:
+        require_references(test)
     set_seed(args.seed)  # new projections and LoRA's matrices are drawn
     encoder = load_encoder(args).to(args.device)
     described = {**settings_of(data), "encoder_weights": fingerprint(encoder)}
@@ -129,6 +132,16 @@ def _test_split(data: DataArguments, args: PacArguments) -> datasets.Dataset | N
     )
     number = [row for row, split in enumerate(rows["split"]) if split == args.test_split]
     return rows.select(number) if number else None
+
+
+def _require_a_batch(train: datasets.Dataset, args: PacArguments) -> None:
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and len(train) < batch:
+        raise ValueError(
+            f"per_device_train_batch_size is {args.per_device_train_batch_size}, on {args.world_size} process(es) "
+            f"{batch} pictures a step; there are {len(train)} training pictures, and dataloader_drop_last leaves out "
+            "what fills no batch. Lower the batch size"
+        )
 
 
 def _vectors(

@@ -17,6 +17,7 @@ from rlcap.tracking import model_card, run_directory
 from rlcap.tracking.evaluations import evaluation_records
 from rlcap.training import checkpoints
 from rlcap.training.arguments import CaptionerTrainingArguments, default_settings, settings_of
+from rlcap.training.ended_run import EndingTrainer
 from rlcap.training.hub import HubTrainer
 
 
@@ -32,7 +33,7 @@ class _EpochEnd(TrainerCallback):
         self.ended = True
 
 
-class ResumableTrainer(HubTrainer):
+class ResumableTrainer(HubTrainer, EndingTrainer):
     """Saves captioners and checkpoints, and goes on from one as if nothing had been.
 
     captioner: trained in place. The other options are those of transformers.Trainer.
@@ -66,10 +67,6 @@ class ResumableTrainer(HubTrainer):
     def restore_state(self, state: dict[str, Any]) -> None:
         """Takes back what `checkpoint_state` gave, tensors on the CPU, before the first step of a resume."""
 
-    def has_ended(self) -> bool:
-        """Whether no step is left to take."""
-        return self.state.global_step >= self.state.max_steps
-
     # The run
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *what: Any, **options: Any) -> Any:
@@ -79,13 +76,6 @@ class ResumableTrainer(HubTrainer):
         elif self.is_world_process_zero():
             run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", -1)
         return super().train(resume_from_checkpoint, *what, **options)
-
-    def _run_epoch(self, *where: Any, **options: Any) -> None:
-        """Nothing where the checkpoint was the last of its run: transformers would take one step more."""
-        if self.has_ended():
-            self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*where, **options)
 
     def _maybe_log_save_evaluate(self, *what: Any, **options: Any) -> None:
         """Once a step: after an epoch's last step, and the run's, everything waits for the end of the epoch.

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from rlcap.console import say
 from rlcap.recipes import check_types
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
 from rlcap.training.arguments import require, settings_of
+from rlcap.training.ended_run import EndingTrainer
 from rlcap.training.run import refuse_another_run, trackers
 
 TRAINED_FILE = "trained.safetensors"
@@ -58,7 +59,7 @@ class RewardArguments(TrainingArguments):
         self.report_to = [name for name in reported if name not in self.trackers]
 
 
-class RewardTrainer(Trainer):
+class RewardTrainer(EndingTrainer):
     """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
 
     The model that is best by `metric_for_best_model` is in `final/` of the run's folder, the last one where nothing is
@@ -117,6 +118,7 @@ class RewardTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every rank writes a file of its own, and the marker lists them all
         if self.args.should_save:
             checkpoints.mark_complete(self.run_dir / f"{checkpoints.PREFIX}{self.state.global_step}")
 

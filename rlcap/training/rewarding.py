@@ -11,7 +11,7 @@ import rewards
 from captioners.types import CaptionTokens
 from rewards import Reward
 from rewards.pictures import LazyImages
-from rlcap.data.collate import open_visual
+from rlcap.data.collate import is_clip, open_visual
 from rlcap.data.content import looked_at
 from rlcap.objectives.advantages import group_std
 from rlcap.training.running_means import RunningMeans
@@ -91,6 +91,7 @@ def _columns(batch: dict[str, Any], captions: CaptionTokens) -> dict[str, Any]:
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in batch["rows"][0]}
     if "images" in batch:
         columns["images"] = [image for image in batch["images"] for _ in range(k)]
+    columns["is_clip"] = [is_clip(row) for row in rows]
     columns["finished"] = captions.finished.flatten().tolist()
     ids, masks = captions.ids.flatten(0, 1).cpu(), captions.mask.flatten(0, 1).cpu()
     columns["completion_ids"] = [row[mask].tolist() for row, mask in zip(ids, masks, strict=True)]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,24 @@ def test_the_help_of_the_group_names_its_rewards(capsys: pytest.CaptureFixture[s
         main(["reward", "--help"])
     assert end.value.code == 0
     assert "comparative" in capsys.readouterr().out
+
+
+def test_what_is_missing_at_the_end_is_said_at_the_start(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library, more, said in (
+        ("matplotlib", ("--curve", "1"), "a plot needs matplotlib"),
+        ("sklearn", (), "calibration needs scikit-learn"),
+    ):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, library, None)
+            with pytest.raises(ValueError, match=said):
+                main([*command(data, tmp_path / "run", *more), "--debug"])
+    assert not (tmp_path / "features").exists()  # nothing was encoded
+
+
+def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="comparative runs in one process"):
+        main([*command(data, tmp_path / "run"), "--debug"])
+    assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from rlcap.data.collate import open_visual
 from rlcap.evaluation.agreement import Pair, Ratings, Reading, load_benchmark
+from rlcap.evaluation.agreement.table import counts
 
 
 def test_flickr8k_expert_leaves_out_own_captions(tmp_path: Path) -> None:
@@ -91,6 +92,7 @@ def test_pascal_50s(tmp_path: Path) -> None:
     pairs = benchmark.judgments
     assert isinstance(pairs, list)
     assert len(pairs) == 4 * 5
+    assert counts(benchmark)["judgments"] == 4  # whatever the draws
     assert [pair.category for pair in pairs[::5]] == ["HC", "HI", "HM", "MM"]
     better = [benchmark.candidates[pair.better[0]].caption for pair in pairs]
     assert better[::5][:2] == ["first 0", "second 1"]

@@ -46,6 +46,25 @@ def test_batches_keep_pictures_together_and_their_references_apart() -> None:
         in_batches(given, 0)
 
 
+class Clips:
+    """Says which rows are clips."""
+
+    __name__ = "clips"
+    needs = frozenset({"images"})
+
+    def __call__(self, completions: Sequence[Any], *, is_clip: Any, **columns: Any) -> list[float]:
+        return [float(own) for own in is_clip]
+
+
+def test_clips_are_told_from_pictures_whatever_their_frames(tmp_path: Path) -> None:
+    path = str(tmp_path / "0.png")
+    Image.new("RGB", (4, 4)).save(path)
+    visuals = [{"image": path}, {"frames": [path]}, {"frames": [path, path]}]
+    given = [Item(f"i{n}", "word", visual=visual) for n, visual in enumerate(visuals)]
+    result = write_scores(Clips(), given, tmp_path / "scores.json", HEADER, batch_size=4)
+    assert [row["score"] for row in result["scores"]] == [0, 1, 1]
+
+
 def test_one_process(tmp_path: Path) -> None:
     output = tmp_path / "scores.json"
     result = write_scores(Words(), items(), output, HEADER, batch_size=4)

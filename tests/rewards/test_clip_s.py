@@ -205,6 +205,24 @@ def test_clips_are_scored_by_emscore(plain, encoder: DualEncoder) -> None:
     np.testing.assert_allclose((np.array(parts[0]) + parts[1]) / 2, parts[2], atol=1e-6)
 
 
+def test_a_clip_is_scored_as_a_clip_whatever_stands_beside_it(encoder: DualEncoder) -> None:
+    reward = ClipS(backbone=encoder, clamp=False, idf=False)
+    clip = [noise(4), noise(5), noise(6)]
+    alone = reward(CAPTIONS[:1], images=[[noise(3)]])
+    assert alone == reward(CAPTIONS[:1], images=[noise(3)])  # TRL's list of a picture
+    assert reward(CAPTIONS[:2], images=[[noise(3)], clip])[0] == pytest.approx(alone[0], abs=1e-6)
+    one_frame = reward(CAPTIONS[:1], images=[[noise(3)]], is_clip=[True])
+    by_emscore = ClipS(backbone=encoder, idf=False, video=True)
+    assert one_frame == pytest.approx(by_emscore(CAPTIONS[:1], images=[[noise(3)]]), abs=1e-6)
+    assert abs(one_frame[0] - alone[0]) > 0.01
+    mixed = reward(CAPTIONS[:3], images=[[noise(3)], noise(7), clip], is_clip=[True, False, True])
+    assert mixed[:1] == pytest.approx(one_frame, abs=1e-6)
+    assert mixed[1:2] == pytest.approx(reward(CAPTIONS[1:2], images=[noise(7)]), abs=1e-6)
+    assert mixed[2:] == pytest.approx(by_emscore(CAPTIONS[2:3], images=[clip]), abs=1e-6)
+    with pytest.raises(ValueError, match="the column 'is_clip' has 1 values for 2"):
+        reward(CAPTIONS[:2], images=[clip, clip], is_clip=[True])
+
+
 def test_reduced_precision_is_near_and_recorded(encoder: DualEncoder) -> None:
     exact = np.array(ClipS(backbone=encoder, clamp=False)(CAPTIONS, images=IMAGES))
     reduced = ClipS(backbone=encoder, clamp=False, autocast="bfloat16")
@@ -221,6 +239,18 @@ def test_the_score_is_described(encoder: DualEncoder) -> None:
         described
     )
     assert "mean" not in described
+
+
+def test_the_record_has_the_corpus_of_idf(encoder: DualEncoder) -> None:
+    def corpus_of(**options) -> object:
+        return ClipS(backbone=encoder, **options).describe()["idf_corpus"]
+
+    one = corpus_of(corpus={"x": ["a dog", "a cat"], "y": ["a boat"]})
+    assert one == corpus_of(corpus={"y": ["a boat"], "z": ["a cat", "a dog"]})  # the captions count, not their order
+    assert one != corpus_of(corpus={"x": ["a dog", "a cat"], "y": ["a boat "]})
+    assert one != corpus_of(corpus={"x": ["a dog", "a cat", "a cat"], "y": ["a boat"]})
+    assert corpus_of() is None
+    assert corpus_of(corpus={"x": ["a dog", "a cat"]}, idf=False) is None
 
 
 @pytest.mark.parametrize("name", ["clip-s", "pac-s", "pac-s++", "ref-clip-s", "ref-pac-s", "ref-pac-s++"])

@@ -73,6 +73,22 @@ def test_a_calibrated_score_is_on_the_scale_of_the_ratings(saved: Path) -> None:
         rewards.load("comparative", path=saved, calibration="isotonic", device="cpu")
 
 
+def test_the_record_has_the_calibration_itself(saved: Path, tmp_path: Path) -> None:
+    refitted = shutil.copytree(saved, tmp_path / "refitted")
+    content = json.loads((refitted / "scorer.json").read_text())
+    content["calibrations"]["linear"]["ratings"] = [2.0, 4.5]
+    (refitted / "scorer.json").write_text(json.dumps(content))
+    records = [
+        {**rewards.load("comparative", path=path, calibration=kind, device="cpu").describe(), "path": ""}
+        for path in (saved, refitted)
+        for kind in (None, "linear")
+    ]
+    assert {"torch", "transformers", "pillow"} <= set(records[0])
+    assert records[0] == records[2]  # the score itself does not depend on a calibration
+    differing = {key for key in records[1] if records[1][key] != records[3][key]}
+    assert differing == {"calibration_points"}
+
+
 def test_a_picture_is_encoded_once_and_kept_by_its_id(saved: Path) -> None:
     reward = rewards.load("comparative", path=saved, device="cpu", max_pictures=2)
     seen = pictures(3)

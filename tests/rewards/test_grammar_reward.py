@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import text_encoders
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import rewards
@@ -46,6 +47,7 @@ def test_a_directory_scores_as_the_model_did(base: Path, tmp_path: Path) -> None
     assert scores[3:5] == [0.0, 0.0]
     assert reward.describe()["base_model"] == "tiny"
     assert reward.describe()["weights"].startswith("sha256:")
+    assert reward.describe()["transformers"] == transformers.__version__
 
 
 def test_captions_longer_than_the_encoder_reads_are_scored(base: Path, tmp_path: Path) -> None:

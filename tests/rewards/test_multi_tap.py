@@ -1,6 +1,8 @@
 """MULTI-TAP's model and reward: which token counts, what a directory holds, what is refused."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import lvlms
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 import rewards
 from rewards.multi_tap_model import RatingModel, RatingSettings, last_real_token
@@ -34,6 +37,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weight = np.random.default_rng(0).normal(size=(2, 32))
     Objectives(("colour", "how it reads"), weight, np.array([0.5, -1.0]), (1.0, 10.0)).save(directory)
     return directory
+
+
+def without_lora(model: RatingModel) -> RatingModel:
+    """A copy whose LoRA adds nothing."""
+    copied = deepcopy(model)
+    for name, parameter in copied.named_parameters():
+        if "lora_B" in name:
+            parameter.zero_()
+    return copied
 
 
 def test_last_real_token_whatever_the_side() -> None:
@@ -105,6 +117,24 @@ def test_objectives_are_options_and_come_from_one_pass(trained: Path) -> None:
     assert overall([], images=[]) == []
 
 
+def test_the_record_tells_one_fit_of_stage_two_from_another(trained: Path, tmp_path: Path) -> None:
+    described = rewards.load("multi-tap", path=trained).describe()
+    assert {"torch", "transformers", "pillow"} <= set(described)
+    stored = Objectives.load(trained)
+    assert stored is not None
+    assert stored.fingerprint() == described["objectives"]
+    for other in (
+        replace(stored, weight=stored.weight + 1e-6),
+        replace(stored, intercept=stored.intercept + 1e-6),
+        replace(stored, names=("colour", "how it reads aloud")),
+    ):
+        assert other.fingerprint() != described["objectives"]
+        other.save(tmp_path)  # with the same penalties
+        again = Objectives.load(tmp_path)
+        assert again is not None
+        assert again.fingerprint() == other.fingerprint()
+
+
 def test_each_pair_of_picture_and_caption_is_rated_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = rewards.load("multi-tap", path=trained, batch_size=2)
     seen: list[int] = []
@@ -153,8 +183,9 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
         rewards.load("multi-tap", path=broken)
 
 
-def test_lora_is_merged_where_it_is_saved(base: Path, tmp_path: Path) -> None:
-    model = RatingModel.create(base)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lora_is_merged_where_it_is_saved(base: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    model = RatingModel.create(base, dtype=dtype)
     model.lvlm.requires_grad_(False)
     model.add_lora(["q_proj", "v_proj"], rank=2, alpha=4, dropout=0.0)
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -162,12 +193,17 @@ def test_lora_is_merged_where_it_is_saved(base: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=1e-3)  # an update that bfloat16 weights would mostly lose
         inputs = model.prompt([[picture] for picture in PICTURES], CAPTIONS)
-        rated = model.eval()(**inputs)
         model.save(tmp_path)
+        model.lvlm.float()  # computes in full precision, with the weights that it has
+        rated = model.eval()(**inputs)
+        base_rated = without_lora(model)(**inputs)
+        assert (rated - base_rated).abs().max() > 1e-4
         plain = RatingModel.load(tmp_path)
         assert not any("lora" in name for name in plain.state_dict())
-        torch.testing.assert_close(plain(**inputs), rated, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(plain(**inputs), rated, atol=1e-5, rtol=0)
+    whole = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype="auto")
+    assert whole.dtype == torch.float32  # for whoever loads it as what it is, a plain checkpoint
     with pytest.raises(ValueError, match="lora_targets is"):
         RatingModel.create(base).add_lora(["nothing"], 2, 4, 0.0)

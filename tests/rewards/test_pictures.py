@@ -1,5 +1,7 @@
 """Pictures and clips as they are handed to rewards."""
 
+from collections.abc import Sequence
+
 import pytest
 from PIL import Image
 
@@ -23,6 +25,22 @@ def test_pictures_are_named_by_id_else_by_pixels() -> None:
     assert a == b
     assert len({a, c, d}) == 3
     assert names([RED, RED], image_id=["x", None])[1] == a
+
+
+class Opening(Sequence):
+    """A column that opens a picture at each look, as one of `datasets` does."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def __getitem__(self, row: int) -> Image.Image:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        return Image.new("RGB", (4, 4), (row, 0, 0))
+
+
+def test_a_picture_that_is_opened_where_another_one_was_is_told_apart() -> None:
+    assert len(set(names(Opening()))) == 50
 
 
 def test_trl_hands_pictures_in_lists_and_as_image() -> None:

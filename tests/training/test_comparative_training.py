@@ -195,3 +195,11 @@ def test_a_clip_is_the_mean_of_its_frames(tmp_path: Path) -> None:
     alone = picture_store(encoder, rated[1:], tmp_path / "pictures", **how)
     assert alone.header["frames"] == 1
     assert store.header["frames"] == 3
+
+
+def test_one_pair_is_enough_to_train_on() -> None:
+    train, val = judged(1, seed=0, preferences=True), judged(5, seed=1, preferences=True)
+    assert len(train.preferences) == 1
+    training = HeadTraining(train, val, replace(SETTINGS, pairs="given", rounds=1, epochs=3))
+    training.run(quiet=True)
+    assert training.state.step == 3

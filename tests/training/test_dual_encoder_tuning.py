@@ -119,6 +119,13 @@ def test_targets_by_name(folders: dict[str, Path]) -> None:
         tune(load_dual_encoder(folders["clip"]), "lora", ("text",), Lora(targets=["queries"]))
 
 
+def test_dropout_is_refused_where_lora_has_none(folders: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"lora_dropout is 0.5, but 4 of .* nn.MultiheadAttention"):
+        tune(load_dual_encoder(folders["open_clip"]), "lora", BOTH, Lora(dropout=0.5))
+    tune(load_dual_encoder(folders["open_clip"]), "lora", BOTH, Lora(dropout=0.5, targets=["c_fc"]))
+    tune(load_dual_encoder(folders["clip"]), "lora", BOTH, Lora(dropout=0.5))
+
+
 def test_a_new_encoder_of_two_models(tmp_path: Path) -> None:
     import tiny_towers
     from transformers import AutoModel

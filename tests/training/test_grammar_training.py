@@ -1,7 +1,9 @@
 """`rlcap reward grammar`: it learns, resumes, and says what it cannot use."""
 
 import json
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,6 +66,62 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -
     whole, parts = (load_file(tmp_path / name / "checkpoint-14" / "trained.safetensors") for name in ("whole", "parts"))
     assert list(whole) == ["head.0.weight", "head.2.weight"]
     assert all((whole[name] == parts[name]).all() for name in whole)
+
+
+def test_a_run_that_has_ended_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
+    encoder = text_encoders.bert(tmp_path / "bert")
+    # The last step is not an epoch's end, and the learning rate has not come down to 0.
+    options = ("--max_steps", "3", "--logging_steps", "1", "--lr_scheduler_type", "constant")
+    options += ("--negatives", "1", "--max_eval_captions", "10")
+    for evaluation in ("no", "epoch"):
+        output = tmp_path / evaluation
+        more = ("--eval_strategy", evaluation, "--save_strategy", "steps", "--save_steps", "3")
+        run(data, encoder, output, *options, *more)
+        kept = [output / "final" / "grammar_head.safetensors", output / "metrics.jsonl"]
+        before = [path.read_bytes() for path in kept]
+        run(data, encoder, output, *options, *more)
+        assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-3"]
+        assert [path.read_bytes() for path in kept] == before
+
+
+LATE = """
+import os, sys, time
+from pathlib import Path
+from rlcap.cli import main
+from rlcap.training.reward_trainer import RewardTrainer
+
+save = RewardTrainer._save_rng_state
+
+def late(self, directory):
+    last = time.monotonic() + 3
+    while os.environ["RANK"] == "1" and time.monotonic() < last and not Path(directory, "complete.json").exists():
+        time.sleep(0.05)
+    save(self, directory)
+
+RewardTrainer._save_rng_state = late
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_complete_once_every_process_has_written(data: Path, tmp_path: Path) -> None:
+    """The second process writes its state late: after the first one has marked the checkpoint, if that can be."""
+    encoder, output = text_encoders.bert(tmp_path / "bert"), tmp_path / "run"
+    (tmp_path / "late.py").write_text(LATE)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "late.py")]
+    keys = {"data": data, "encoder": encoder, "output_dir": output, "max_steps": 1, "use_cpu": "true"}
+    keys |= {"report_to": "none", "disable_tqdm": "true", "eval_strategy": "no", "width": 8}
+    keys |= {"save_strategy": "steps", "save_steps": 1, "max_eval_captions": 2}
+    done = subprocess.run(
+        [sys.executable, *launcher, "reward", "grammar", *(str(t) for k, v in keys.items() for t in (f"--{k}", v))],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    marked = json.loads((output / "checkpoint-1" / "complete.json").read_text())["sha256"]
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(marked)
 
 
 def test_pairs_are_a_function_of_the_seed_and_the_index() -> None:

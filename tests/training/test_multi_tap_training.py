@@ -1,8 +1,11 @@
 """`rlcap reward multi-tap`: stage 1 learns, all three ways of training, resume, stage 2, and what is refused."""
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +108,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, base: Path, tmp_p
         run_debug(data, base, tmp_path / "parts", "--num_train_epochs", "2", "--lora_rank", "4", *schedule)
 
 
+def test_a_run_that_has_ended_is_left_as_it_is(data: Path, base: Path, tmp_path: Path) -> None:
+    options = ("--max_steps", "2", "--lr_scheduler_type", "constant", "--train_weights", "head")
+    options += ("--save_strategy", "steps", "--save_steps", "2")
+    run(data, base, tmp_path, *options)
+    final = tmp_path / "final"
+    kept = [final / "model.safetensors", final / "rating_head.safetensors", tmp_path / "metrics.jsonl"]
+    before = [path.read_bytes() for path in kept]
+    run(data, base, tmp_path, *options)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert [path.read_bytes() for path in kept] == before
+
+
 def run_debug(*arguments: object) -> None:
     run(*arguments, "--debug")  # type: ignore[arg-type]
 
@@ -121,6 +136,50 @@ def run_debug(*arguments: object) -> None:
 def test_what_is_refused(more: tuple[str, ...], message: str, data: Path, base: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         run_debug(data, base, tmp_path, *more)
+
+
+def rewritten(data: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of the data with its lines changed."""
+    shutil.copytree(data.parent, folder)
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    for line in lines:
+        change(line)
+    (folder / data.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / data.name
+
+
+def test_what_would_stop_stage_two_is_said_before_stage_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Path("/nowhere")  # no model is loaded
+    with pytest.raises(ValueError, match="'redness' is rated for 24 pictures; cross-validation of 25 folds"):
+        run_debug(data, nowhere, tmp_path / "run", "--folds", "25")
+    constant = rewritten(data, tmp_path / "constant", lambda line: line["objectives"].update(redness=1))
+    with pytest.raises(ValueError, match="'redness' is 1 in every training row"):
+        run_debug(constant, nowhere, tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ValueError, match="stage 2 of multi-tap needs scikit-learn"):
+        run_debug(data, nowhere, tmp_path / "run")
+    plain = rewritten(data, tmp_path / "plain", lambda line: line.pop("objectives"))
+    with pytest.raises(ValueError, match="/nowhere could not be loaded"):
+        run_debug(plain, nowhere, tmp_path / "run")
+
+
+def test_broken_pictures_are_counted_and_left_out(data: Path, base: Path, tmp_path: Path) -> None:
+    def unchanged(line: dict[str, Any]) -> None:
+        pass
+
+    broken = rewritten(data, tmp_path / "broken", unchanged)
+    (broken.parent / "3.png").write_text("no picture")
+    options = ("--train_weights", "head", "--num_train_epochs", "1", "--per_device_train_batch_size", "1")
+    options += ("--dataloader_num_workers", "0", "--logging_steps", "1", "--eval_strategy", "no")
+    with pytest.warns(UserWarning, match=r"skipped a picture: .*3\.png"):
+        run(broken, base, tmp_path / "run", *options)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in logged) == 23 * 6
+    (broken.parent / "35.png").write_text("no picture")
+    with pytest.raises(ValueError, match="2 of 36 pictures cannot be decoded, more than the 1 that max_bad_images"):
+        run_debug(broken, base, tmp_path / "other", *options)
 
 
 def test_it_reads_what_the_comparative_scorer_reads(base: Path, tmp_path: Path) -> None:

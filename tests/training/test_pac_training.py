@@ -124,6 +124,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(scenes: Path, learned: Path, 
     assert report(tmp_path / "whole") == report(tmp_path / "parts")
 
 
+def test_a_run_that_has_ended_is_left_as_it_is(scenes: Path, learned: Path, tmp_path: Path) -> None:
+    options = {"encoder": learned / "final", "tune": "projections", "learning_rate": 1e-3}
+    options |= {"lr_scheduler_type": "constant", "max_train_images": 150, "max_val_images": 10}
+    options |= {"max_steps": 2, "save_strategy": "steps", "save_steps": 2}  # of an epoch of 3
+    run(scenes, tmp_path, **options)
+    kept = [tmp_path / "final" / "model.safetensors", tmp_path / "report.json", tmp_path / "metrics.jsonl"]
+    before = [path.read_bytes() for path in kept]
+    run(scenes, tmp_path, **options)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert [path.read_bytes() for path in kept] == before
+
+
 def test_lora_with_generated_positives_changes_and_does_not_break(scenes: Path, learned: Path, tmp_path: Path) -> None:
     rows = load_captions(scenes, split="train")
     generated = tmp_path / "captions.jsonl"
@@ -223,6 +235,20 @@ def test_what_is_refused(scenes: Path, random_clip: Path, tmp_path: Path) -> Non
     other.write_text('{"image_id": "elsewhere", "captions": ["a dog"]}\n')
     with pytest.raises(ValueError, match="has nothing for any of the 400 training pictures"):
         run(scenes, tmp_path / "run", generated_captions=other, **base)
+
+
+def test_a_run_that_cannot_end_well_does_not_begin(scenes: Path, random_clip: Path, tmp_path: Path) -> None:
+    base = {"encoder": random_clip, "num_train_epochs": 1}
+    with pytest.raises(ValueError, match=r"50 pictures a step; there are 40 training pictures"):
+        run(scenes, tmp_path / "run", max_train_images=40, **base)
+    rows = [json.loads(line) for line in scenes.read_text().splitlines()]
+    last = next(row for row in reversed(rows) if row["split"] == "test")
+    last["references"] = []
+    without = scenes.with_name("without.jsonl")
+    without.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="1 of 60 pictures have no references"):
+        run(without, tmp_path / "run", **base)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -227,6 +227,7 @@ def test_a_reward_gets_what_trl_gives(tmp_path: Path) -> None:
         **columns: Any,
     ) -> list[float]:
         assert len(prompts) == len(completions) == len(completion_ids)
+        assert columns["is_clip"] == [False] * len(completions)
         steps.append(trainer_state.global_step)
         log_extra("words", [len(completion.split()) for completion in completions])
         log_metric("longest", max(len(ids) for ids in completion_ids))

@@ -69,11 +69,14 @@ def measure_metrics(
 
 def counts(benchmark: Benchmark) -> dict[str, int]:
     """How many pictures, captions and judgments a benchmark has."""
-    judgments = benchmark.judgments
+    judgments, candidates = benchmark.judgments, benchmark.candidates
     return {
         "images": len(set(benchmark.images)),
         "captions": len({(c.image_id, c.caption) for c in benchmark.candidates}),
-        "judgments": judgments.count if isinstance(judgments, Ratings) else len(judgments),
+        # A pair that is scored with several draws of references was judged once.
+        "judgments": judgments.count
+        if isinstance(judgments, Ratings)
+        else sum(candidates[pair.better[0]].draw == 0 for pair in judgments),
     }
 
 
