@@ -27,11 +27,12 @@ def _chains(
 ) -> datasets.Dataset:
     """The chains of a split; of the first `most` pictures where that is set."""
     options: dict[str, Any] = {"check_images": data.features is None, "video_frames": data.video_frames}
+    ignore = data.ignore_prompts
     if pictures is None:
-        chains = load_chains(source, images=images, split=split, columns=data.columns, **options)
+        chains = load_chains(source, images=images, split=split, columns=data.columns, ignore_prompts=ignore, **options)
     else:
         held = load_captions(pictures, images=images, format=data.data_format, columns=data.columns, **options)
-        chains = load_chains(source, pictures=held, split=split, **options)
+        chains = load_chains(source, pictures=held, split=split, ignore_prompts=ignore, **options)
     if most is None:
         return chains
     first = set(list(dict.fromkeys(chains["image_id"]))[:most])

@@ -25,6 +25,12 @@ class ChainDataArguments(DataArguments):
     val_pictures: str | None = field(
         default=None, metadata={"help": "the same for val_data, where they are in another file (COCO)"}
     )
+    ignore_prompts: bool = field(
+        default=False,
+        metadata={
+            "help": "true: chains with a prompt (TRL's) are scored under the captioner's own; else both must be one"
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

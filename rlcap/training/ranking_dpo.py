@@ -17,6 +17,7 @@ from captioners.types import CaptionTokens
 from captioners.weights import fingerprint
 from rlcap.captioning import evaluating
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains, unpadded
+from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.content import looked_at
 from rlcap.data.write_features import frames_of
 from rlcap.evaluation.ranking import means, ranking_sums
@@ -52,6 +53,7 @@ class RankingTrainer(CaptionerTrainer):
         super().__init__(captioner, args, train_dataset, eval_dataset, **options)
         for dataset in (train_dataset, eval_dataset):
             if dataset is not None:
+                require_prompt(dataset, captioner.prompt)
                 check_chains(captioner, dataset, args.max_caption_length)
         self._reference: Reference | None = None
         if args.reference == "frozen_copy":

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from captioners import Captioner
 from rlcap.data.images import open_image
 from rlcap.data.write_features import write_features
+from rlcap.rank_eval import rank_evaluation
 from rlcap.training.captioner_trainer import CaptionerTrainer
 
 BETA = 0.3
@@ -232,3 +233,17 @@ def test_chains_that_are_the_same_when_cut_are_named(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         ranking_trainer(tiny_encoder_decoder(), chain_dataset(tmp_path, 2), tmp_path / "run", **options)
+
+
+def test_answers_to_another_prompt_are_not_learned_as_captions(tmp_path: Path) -> None:
+    captioner = CHATS["llava"]() if "llava" in CHATS else next(iter(CHATS.values()))()
+    dataset = chain_dataset(tmp_path, 3)
+    others = dataset.add_column("prompt", [captioner.prompt, "What colour is it?", "How many?"])
+    with pytest.raises(ValueError, match=r"2 of 3 chains answer another prompt .*'What colour is it\?'"):
+        ranking_trainer(captioner, others, tmp_path / "run")
+    with pytest.raises(ValueError, match="1 of 1 chains answer another prompt"):
+        ranking_trainer(captioner, others.select([0]), tmp_path / "run", val=others.select([1]))
+    with pytest.raises(ValueError, match="2 of 3 chains answer another prompt"):
+        rank_evaluation(captioner, others)
+    own = dataset.add_column("prompt", [captioner.prompt] * 3)
+    ranking_trainer(captioner, own, tmp_path / "run", val=own)
