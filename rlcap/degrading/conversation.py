@@ -26,6 +26,7 @@ SYSTEM = (
     "{kinds}\n"
     'Answer with one line of JSON and nothing else: {{"kind": "...", "caption": "the whole changed caption"}}'
 )
+CUT = "answer cut off"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Request:
-    """Messages to a chat model, and the seed of its answer."""
+    """Messages to a chat model, the caption that its answer repeats with a change, and the seed of that answer."""
 
     messages: tuple[dict[str, str], ...]
+    caption: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a chat model said. flaw: why that is nothing, or not all of it; counted where it cannot be used."""
+
+    text: str
+    flaw: str = ""
 
 
 @dataclass
@@ -60,8 +70,8 @@ class _Progress:
     failures: Counter[str] = field(default_factory=Counter)
 
 
-def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, str | None, Chain]:
-    """Yields what to ask, is sent what was answered (None: nothing), and returns the chain.
+def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, Answer, Chain]:
+    """Yields what to ask, is sent what was answered, and returns the chain.
 
     An answer that does not keep to the limits is counted by its reason and asked for again, `limits.tries` times; then
     the chain ends where it is.
@@ -69,7 +79,8 @@ def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, 
     made = _Progress([start.caption])
     while len(made.captions) < limits.length:
         for attempt in range(limits.tries):
-            request = Request(_messages(start, made, limits), _seed(seed, start, len(made.edits), attempt))
+            seeded = _seed(seed, start, len(made.edits), attempt)
+            request = Request(_messages(start, made, limits), made.captions[-1], seeded)
             reason = _take(made, (yield request), limits)
             if reason is None:
                 break
@@ -102,13 +113,11 @@ def _seed(seed: int, start: Start, step: int, attempt: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def _take(made: _Progress, answer: str | None, limits: Limits) -> str | None:
+def _take(made: _Progress, answer: Answer, limits: Limits) -> str | None:
     """Adds the answer to the chain; returns the reason where it is refused."""
-    if answer is None or not answer.strip():
-        return "no answer"
-    found = read_answer(answer)
+    found = read_answer(answer.text)
     if found is None:
-        return "no JSON with kind and caption"
+        return answer.flaw or ("no JSON with kind and caption" if answer.text.strip() else "no answer")
     kind, caption = found
     if kind not in limits.kinds:
         return "unknown kind"

@@ -1,25 +1,27 @@
 """What is asked of a chat model, and which answers are taken."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from rlcap.degrading.chain import Chain, Edit, Start
-from rlcap.degrading.conversation import Limits, Request, conversation, described, read_answer
+from rlcap.degrading.conversation import CUT, Answer, Limits, Request, conversation, described, read_answer
 
 CAPTION = "a man in a red hat rides a horse"
 START = Start(3, "a", "a#0", CAPTION, ("a man on a horse", CAPTION))
 
 
-def talk(answers: list[str | None], **limits: Any) -> tuple[Chain, list[Request]]:
+def talk(answers: Sequence[str | Answer | None], **limits: Any) -> tuple[Chain, list[Request]]:
     """The chain of a conversation with these answers, and what was asked."""
     going = conversation(START, 0, Limits(**{"length": 3, "tries": 2, **limits}))
     asked = [next(going)]
     left = iter(answers)
     while True:
         try:
-            asked.append(going.send(next(left)))
+            said = next(left)
+            asked.append(going.send(said if isinstance(said, Answer) else Answer(said or "")))
         except StopIteration as end:
             assert next(left, "none left") == "none left"
             return end.value, asked
@@ -50,6 +52,8 @@ def test_a_chain() -> None:
     [
         (None, "no answer"),
         (" ", "no answer"),
+        (Answer("", "refused by the endpoint: HTTP 400"), "refused by the endpoint: HTTP 400"),
+        (Answer(COW[:30], CUT), "answer cut off"),
         ("Sure! a man in a blue hat", "no JSON with kind and caption"),
         ('{"kind": "object"}', "no JSON with kind and caption"),
         (answer("colour", "a man in a green hat rides a horse"), "unknown kind"),
@@ -61,12 +65,19 @@ def test_a_chain() -> None:
         (answer("object", "two cats"), "much longer or shorter"),
     ],
 )
-def test_what_is_refused_is_asked_again_and_counted(refused: str | None, reason: str) -> None:
+def test_what_is_refused_is_asked_again_and_counted(refused: str | Answer | None, reason: str) -> None:
     chain, asked = talk([BLUE, refused, COW], words=6)
     assert chain.captions[1:] == ("a man in a blue hat rides a horse", "a man in a blue hat rides a cow")
     assert chain.failures == {reason: 1}
     assert asked[1].messages == asked[2].messages
     assert asked[1].seed != asked[2].seed
+
+
+def test_a_cut_answer_that_says_all_is_taken() -> None:
+    chain, asked = talk([BLUE, Answer(COW + " And so", CUT)])
+    assert len(chain.captions) == 3
+    assert chain.failures == {}
+    assert [request.caption for request in asked] == list(chain.captions[:2])
 
 
 def test_a_chain_ends_where_nothing_comes() -> None:
