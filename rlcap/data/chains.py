@@ -19,6 +19,7 @@ from rlcap.data.tables import read_tables
 from rlcap.data.video import UNIFORM, FrameChoice
 
 KINDS = ("object", "attribute", "count", "action", "relation", "person", "order", "scene")
+NAMED = 5  # rows named in a message
 READ = ("captions", "edits", "chosen", "rejected", "prompt", "references")
 
 
@@ -71,7 +72,7 @@ def load_chains(
     rows = list(found)
     if not rows:
         raise ValueError(f"{name} has no rows")
-    chains = list(map(_chain, rows))
+    chains = _chains(rows, name)
     _refuse_torn(rows)
     kept = of_split(rows, split, name)
     if len(kept) < len(rows):
@@ -90,6 +91,21 @@ def load_chains(
         put_under(kept, picture_folder(kept, folder, Path(name), check_images))
     visual = as_dataset(kept, held, FrameChoice.parse(video_frames), name).remove_columns(["references", "split"])
     return _joined(visual, beside)
+
+
+def _chains(rows: list[CaptionRow], name: str) -> list[tuple[list[str], list[str]]]:
+    """The chains of rows; ValueError with the number of the rows that are none, and the first of them."""
+    chains, wrong = [], []
+    for row in rows:
+        try:
+            chains.append(_chain(row))
+        except ValueError as error:
+            wrong.append(str(error))
+    if len(wrong) > 1:
+        raise ValueError(f"{len(wrong)} rows of {name} are no chains; the first: {'; '.join(wrong[:NAMED])}")
+    if wrong:
+        raise ValueError(wrong[0])
+    return chains
 
 
 def _chain(row: CaptionRow) -> tuple[list[str], list[str]]:

@@ -143,6 +143,15 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, row: dict[str, Any]
     assert "chains.jsonl: line 2" in str(error.value)
 
 
+def test_all_rows_that_are_no_chains_are_counted(tmp_path: Path) -> None:
+    path = lines(tmp_path, chain(), *(chain(captions=[f"{n}"]) for n in range(7)), chain(captions=["a", "a"]))
+    with pytest.raises(
+        ValueError, match=r"8 rows of .*chains.jsonl are no chains; the first: .*line 2: a chain is"
+    ) as told:
+        load_chains(path)
+    assert str(told.value).count("here is 1") == 5
+
+
 def test_files_that_are_no_chains(tmp_path: Path) -> None:
     path = lines(tmp_path, name="empty.jsonl")
     with pytest.raises(ValueError, match="has no rows"):

@@ -213,8 +213,29 @@ def test_generation_is_measured_once_a_picture_against_the_best_captions(tmp_pat
 def test_chains_that_are_the_same_when_cut_are_named(tmp_path: Path) -> None:
     dataset = chain_dataset(tmp_path, 2)
     longer = dataset.map(lambda row: {"captions": [c.replace(".", " today.") for c in CAPTIONS[:1]] + CAPTIONS[:1]})
-    with pytest.raises(ValueError, match=r'two captions of a chain of "0" are the same 6 tokens .* max_caption_length'):
+    told = r'(?s)2 of 2 chains .* reads 6 tokens of each \(4 of 4 captions are cut.*"0": .*; "1": '
+    with pytest.raises(ValueError, match=told):
         ranking_trainer(tiny_encoder_decoder(), longer, tmp_path / "run", max_caption_length=6)
+
+
+def test_long_captions_are_read_as_far_as_the_captioner_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captioner = tiny_encoder_decoder()
+    limit = captioner.codec.limit
+    tokens = captioner.tokenize([[CAPTIONS[0]]]).ids.shape[2] - 1
+    fits, longer = (" ".join([CAPTIONS[0]] * times) for times in ((limit - 1) // tokens, limit // tokens + 1))
+    held = chain_dataset(tmp_path, 1).map(lambda row: {"captions": [fits, CAPTIONS[1]]})
+    trainer = ranking_trainer(
+        captioner, held, tmp_path / "run", val=held, max_caption_length=None, eval_max_new_tokens=None
+    )
+    assert trainer.args.max_caption_length == limit
+    assert trainer.args.eval_max_new_tokens == captioner.tokenize([[fits]]).ids.shape[2] > 8
+    assert "are cut" not in capsys.readouterr().out
+    train = held.map(lambda row: {"captions": [fits, longer]})
+    trainer = ranking_trainer(captioner, train, tmp_path / "run", max_caption_length=None)
+    assert f"1 of 2 captions of the training chains are cut at {limit} tokens" in capsys.readouterr().out
+    assert trainer.args.eval_max_new_tokens == 8
 
 
 @pytest.mark.parametrize(
