@@ -7,7 +7,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from rlcap.data.chains import KINDS
-from rlcap.degrading.chain import Chain, Edit, Start, edit_between, same, words
+from rlcap.data.edits import Edit, edit_between, same, words
+from rlcap.degrading.chain import Chain, Start
 
 WHAT = {
     "object": "a thing or an animal becomes another one",
@@ -98,7 +99,8 @@ def _messages(start: Start, made: _Progress, limits: Limits) -> tuple[dict[str, 
     if others:
         lines += ["True of the same picture, so the new detail must contradict it:", *others, ""]
     if made.edits:
-        done = ", ".join(f'"{edit.before}" to "{edit.after}"' for edit in made.edits)
+        changes = dict.fromkeys((change.before, change.after) for edit in made.edits for change in edit.changes)
+        done = ", ".join(f'"{before}" to "{after}"' for before, after in changes)
         used = ", ".join(dict.fromkeys(edit.kind for edit in made.edits))
         lines += [f"Changed already, to be kept as it is now: {done}. Prefer other kinds than {used}.", ""]
     lines += ["Caption:", made.captions[-1]]
@@ -127,17 +129,19 @@ def _take(made: _Progress, answer: Answer, limits: Limits) -> str | None:
     if any(same(earlier, caption) for earlier in made.captions):
         return "an earlier caption again"
     edit = edit_between(last, caption, kind)
-    old, new = len(words(edit.before)), len(words(edit.after))
+    # From the first word that differs to the last: what is changed in several places is seldom one detail.
+    start, end = edit.changes[0].at, edit.changes[-1].end
+    old, new = len(words(last[start:end])), len(words(caption[start : len(caption) - len(last) + end]))
     if abs(len(words(caption)) - len(words(last))) > limits.longer:
         return "much longer or shorter"
     if max(old, new) > limits.words or old == len(words(last)):
         return "more than one detail changed"
-    end = edit.at + len(edit.before)
-    if any(start < end and edit.at < stop for start, stop in made.touched):
+    if any(a < change.end and change.at < b for change in edit.changes for a, b in made.touched):
         return "a changed detail changed again"
-    shift = len(edit.after) - len(edit.before)
-    made.touched = [(a + shift, b + shift) if a >= end else (a, b) for a, b in made.touched]
-    made.touched.append((edit.at, edit.at + len(edit.after)))
+    for change in reversed(edit.changes):
+        shift = len(change.after) - len(change.before)
+        made.touched = [(a + shift, b + shift) if a >= change.end else (a, b) for a, b in made.touched]
+        made.touched.append((change.at, change.at + len(change.after)))
     made.captions.append(caption)
     made.edits.append(edit)
     return None

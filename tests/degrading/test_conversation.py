@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from rlcap.degrading.chain import Chain, Edit, Start
+from rlcap.data.edits import edit_between
+from rlcap.degrading.chain import Chain, Start
 from rlcap.degrading.conversation import CUT, Answer, Limits, Request, conversation, described, read_answer
 
 CAPTION = "a man in a red hat rides a horse"
@@ -38,7 +39,11 @@ COW = answer("object", "a man in a blue hat rides a cow")
 def test_a_chain() -> None:
     chain, asked = talk([BLUE, COW])
     assert chain.captions == (START.caption, "a man in a blue hat rides a horse", "a man in a blue hat rides a cow")
-    assert chain.edits == (Edit("attribute", "red", "blue", 11), Edit("object", "horse", "cow", 28))
+    assert chain.edits == tuple(
+        edit_between(*pair, kind)
+        for *pair, kind in zip(chain.captions, chain.captions[1:], ("attribute", "object"), strict=False)
+    )
+    assert [change.at for edit in chain.edits for change in edit.changes] == [11, 28]
     assert chain.failures == {}
     said = asked[1].messages[1]["content"]
     assert said.endswith("Caption:\na man in a blue hat rides a horse")
@@ -100,6 +105,18 @@ def test_answers_in_other_words() -> None:
     assert read_answer('```json\n{"kind": " Object", "caption": " a\\n b "}\n```') == ("object", "a b")
     assert read_answer('{"x": 1} then {"kind": "scene", "caption": "c"}') == ("scene", "c")
     assert read_answer("{ {") is None
+
+
+def test_a_detail_said_twice_is_one_edit_in_two_places() -> None:
+    twice = Start(3, "a", "a#0", "a cat sits by the red cat")
+    going = conversation(twice, 0, Limits(length=3, tries=1))
+    asked = [next(going), going.send(Answer(answer("object", "a dog sits by the red dog")))]
+    assert asked[1].messages[1]["content"].count('"cat" to "dog"') == 1
+    with pytest.raises(StopIteration) as ended:
+        going.send(Answer(answer("attribute", "a dog sits by the blue dog")))
+    first, second = ended.value.value.edits
+    assert [(change.before, change.at) for change in first.changes] == [("cat", 2), ("cat", 22)]
+    assert [(change.before, change.at) for change in second.changes] == [("red", 18)]  # between them, and free
 
 
 def test_kinds() -> None:

@@ -42,7 +42,7 @@ def test_many_in_flight_make_all_chains(monkeypatch: pytest.MonkeyPatch) -> None
         made = {start.row: chain for unit in degrader.chains(units(16)) for start, chain in unit}
     assert sorted(made) == list(range(16))
     assert made[5].captions[-1] == "cat 5 is blue , dog is blue , cow is blue"
-    assert [edit.at for edit in made[5].edits] == [9, 23, 37]
+    assert [change.at for edit in made[5].edits for change in edit.changes] == [9, 23, 37]
     assert len(requests) == 48
     assert {request["key"] for request in requests} == {"Bearer secret"}
     assert {(request["model"], request["temperature"]) for request in requests} == {("a-model", 0.2)}
