@@ -75,7 +75,7 @@ def scene_chain(facts: Facts, rng: random.Random, length: int) -> dict[str, Any]
     for kind, change in _varied(chosen, rng)[: length - 1]:
         change(facts)
         told.append(caption_of(facts, best, wording))
-        edits.append(edit_between(*told[-2:], kind).as_json())
+        edits.append(edit_between(told[-2], told[-1], kind).as_json())
     return {"captions": told, "edits": edits}
 
 

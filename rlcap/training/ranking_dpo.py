@@ -165,8 +165,8 @@ class RankingTrainer(CaptionerTrainer):
     def other_measures(self, dataset: datasets.Dataset) -> dict[str, float]:
         """How the captioner ranks the chains, overall and by kind of edit.
 
-        `ranking/…`, `rewards/…`, `log_probs/…`, `kl`: as in training, by implicit reward; `assessment/…`: by
-        log-probability alone, which needs no reference.
+        `ranking/…`, `rewards/…`, `log_probs/…`, `kl_lower_bound`: as in training, by implicit reward;
+        `assessment/…`: by log-probability alone, which needs no reference.
         """
         args = self.args
         policy: list[LogProbs] = []
