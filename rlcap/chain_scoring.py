@@ -23,7 +23,7 @@ def score_chains(
     captioner: Captioner,
     dataset: datasets.Dataset,
     *,
-    max_caption_length: int,
+    max_caption_length: int | None,
     features: FeatureStore | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -37,7 +37,8 @@ def score_chains(
 
     Every chain's picture is encoded once. None stands for a chain whose picture cannot be decoded; ValueError where
     these are more than the share `max_bad_images`. control, seed: see `rlcap.data.blind`. positions: the rows to score,
-    None for all. bar: what the progress bar is called, None for no bar.
+    None for all. max_caption_length: most tokens of a caption, None for what the captioner takes. bar: what the
+    progress bar is called, None for no bar.
     """
     rows = ControlledRows(dataset, control, seed=seed, features=features)
     if control == "blank":

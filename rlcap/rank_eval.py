@@ -9,6 +9,7 @@ from rich.table import Table
 
 from captioners.base import Captioner
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains
+from rlcap.data.chain_prompts import require_prompt
 from rlcap.evaluation.ranking import MEASURES, means, ranking_sums
 
 WHAT_IT_IS = {
@@ -43,7 +44,9 @@ def rank_evaluation(
     Policy and reference are shown the same picture. Chains whose picture cannot be decoded are left out under every
     control but `shuffled`, where they are left out with the picture that cannot be; a caption that the decoder cannot
     take whole is cut. options: `features`, `batch_size`, `workers` and `max_bad_images` of `score_chains`.
+    Raises ValueError for chains that answer another prompt than the captioner's.
     """
+    require_prompt(chains, captioner.prompt)
     length = captioner.codec.limit if max_caption_length is None else max_caption_length
     per_chain: list[dict[str, Any]] = [{"image_id": name} for name in chains["image_id"]]
     kinds = chains["kinds"]

@@ -156,6 +156,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--shortest {arguments.shortest} is more than --length {arguments.length}")
     if arguments.degrader == "llm" and arguments.model is None:
         raise ValueError("--degrader llm needs a --model: its name at the --endpoint, or a hub id or folder")
+    if arguments.endpoint is not None:
+        from rlcap.degrading.endpoint import require_address
+
+        require_address(arguments.endpoint)
     if arguments.degrader == "rules" and (arguments.model or arguments.endpoint):
         raise ValueError("--model and --endpoint are for --degrader llm")
 

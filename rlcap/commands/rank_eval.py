@@ -65,9 +65,9 @@ def _chains(arguments: argparse.Namespace) -> Any:
     from rlcap.data.columns import Columns
 
     options = {"check_images": arguments.features is None, "video_frames": arguments.video_frames}
+    chosen = {"split": arguments.split, "ignore_prompts": arguments.ignore_prompts, **options}
     if arguments.pictures is None:
-        columns = Columns.named_by(arguments)
-        return load_chains(arguments.data, images=arguments.images, split=arguments.split, columns=columns, **options)
+        return load_chains(arguments.data, images=arguments.images, columns=Columns.named_by(arguments), **chosen)
     held = load_captions(
         arguments.pictures,
         images=arguments.images,
@@ -75,7 +75,7 @@ def _chains(arguments: argparse.Namespace) -> Any:
         columns=Columns.named_by(arguments),
         **options,
     )
-    return load_chains(arguments.data, pictures=held, split=arguments.split, **options)
+    return load_chains(arguments.data, pictures=held, **chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the shuffled pictures (default 0)")
     parser.add_argument("--max-caption-length", type=int, help="most tokens of a caption; default: what fits")
     parser.add_argument("--prompt", help="text that conditions every caption; default: the captioner's own")
+    parser.add_argument(
+        "--ignore-prompts",
+        action="store_true",
+        help="score chains with a prompt (TRL's) under the captioner's own; else they must be the same",
+    )
     parser.add_argument("--output", metavar="OUT.json", help="where the results go beside the table")
     parser.add_argument("--per-chain", action="store_true", help="write the scores of every chain too")
     parser.add_argument("--batch-size", type=int, default=32, help="chains at a time (default 32)")

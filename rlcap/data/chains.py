@@ -19,6 +19,7 @@ from rlcap.data.tables import read_tables
 from rlcap.data.video import UNIFORM, FrameChoice
 
 KINDS = ("object", "attribute", "count", "action", "relation", "person", "order", "scene")
+NAMED = 5  # rows named in a message
 READ = ("captions", "edits", "chosen", "rejected", "prompt", "references")
 
 
@@ -31,6 +32,7 @@ def load_chains(
     check_images: bool = True,
     columns: Columns = Columns(),  # noqa: B008  (frozen)
     video_frames: str = UNIFORM,
+    ignore_prompts: bool = False,
 ) -> Dataset:
     """Read chains into rows `image_id`, `image` or `frames` or `video` and `video_frames`, `captions` (best first, two
     or more, all different), `kinds`, `split` and, where the source has them, `references` and `prompt`.
@@ -47,6 +49,7 @@ def load_chains(
         check_images: False reads chains whose pictures are elsewhere.
         columns: which columns or keys are the picture, the id and the split.
         video_frames: as in `load_captions`.
+        ignore_prompts: True leaves `prompt` out, for chains that any captioner is to be asked for in its own words.
 
     `kinds` says what each of the K - 1 steps changed, one of KINDS or the source's own word; "" where that is unknown.
     `prompt` is TRL's, as text; null in rows without one. Raises ValueError naming the file and the line: fewer than two
@@ -69,13 +72,13 @@ def load_chains(
     rows = list(found)
     if not rows:
         raise ValueError(f"{name} has no rows")
-    chains = list(map(_chain, rows))
+    chains = _chains(rows, name)
     _refuse_torn(rows)
     kept = of_split(rows, split, name)
     if len(kept) < len(rows):
         wanted = set(map(id, kept))
         chains = [chain for row, chain in zip(rows, chains, strict=True) if id(row) in wanted]
-    beside = _texts(kept, chains)
+    beside = _texts(kept, chains, ignore_prompts)
     if pictures is not None:
         return _of_pictures(pictures, kept, beside, name)
     blind = next((row for row in kept if not row.visual), None)
@@ -88,6 +91,21 @@ def load_chains(
         put_under(kept, picture_folder(kept, folder, Path(name), check_images))
     visual = as_dataset(kept, held, FrameChoice.parse(video_frames), name).remove_columns(["references", "split"])
     return _joined(visual, beside)
+
+
+def _chains(rows: list[CaptionRow], name: str) -> list[tuple[list[str], list[str]]]:
+    """The chains of rows; ValueError with the number of the rows that are none, and the first of them."""
+    chains, wrong = [], []
+    for row in rows:
+        try:
+            chains.append(_chain(row))
+        except ValueError as error:
+            wrong.append(str(error))
+    if len(wrong) > 1:
+        raise ValueError(f"{len(wrong)} rows of {name} are no chains; the first: {'; '.join(wrong[:NAMED])}")
+    if wrong:
+        raise ValueError(wrong[0])
+    return chains
 
 
 def _chain(row: CaptionRow) -> tuple[list[str], list[str]]:
@@ -135,7 +153,7 @@ def _refuse_torn(rows: list[CaptionRow]) -> None:
             )
 
 
-def _texts(rows: list[CaptionRow], chains: list[tuple[list[str], list[str]]]) -> dict[str, Any]:
+def _texts(rows: list[CaptionRow], chains: list[tuple[list[str], list[str]]], ignore_prompts: bool) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "captions": [captions for captions, _ in chains],
         "kinds": [kinds for _, kinds in chains],
@@ -143,7 +161,7 @@ def _texts(rows: list[CaptionRow], chains: list[tuple[list[str], list[str]]]) ->
     }
     if any("references" in row.more for row in rows):
         columns["references"] = [text_list(row.more.get("references", []), row.where, "references") for row in rows]
-    if any(row.more.get("prompt") is not None for row in rows):
+    if not ignore_prompts and any(row.more.get("prompt") is not None for row in rows):
         columns["prompt"] = [_prompt(row) for row in rows]
     return columns
 

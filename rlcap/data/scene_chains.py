@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlcap.data.edits import edit_between
 from rlcap.data.scene_captions import OPPOSITES, TEMPLATES, Facts, caption_of
 from rlcap.data.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, write_whole
 
@@ -74,7 +75,7 @@ def scene_chain(facts: Facts, rng: random.Random, length: int) -> dict[str, Any]
     for kind, change in _varied(chosen, rng)[: length - 1]:
         change(facts)
         told.append(caption_of(facts, best, wording))
-        edits.append({"kind": kind, **_difference(*told[-2:])})
+        edits.append(edit_between(told[-2], told[-1], kind).as_json())
     return {"captions": told, "edits": edits}
 
 
@@ -142,18 +143,3 @@ def _turn_round(facts: Facts) -> None:
     """What came first comes last."""
     facts["motions"].reverse()
     facts["objects"].reverse()
-
-
-def _difference(before: str, after: str) -> dict[str, Any]:
-    """The words that differ between two captions, and the character of the first one at which they begin."""
-    old, new = before.split(), after.split()
-    start = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
-    same = 0
-    while same < min(len(old), len(new)) - start - 1 and old[-1 - same] == new[-1 - same]:
-        same += 1
-    at = len(" ".join(old[:start])) + (1 if start else 0)
-    return {
-        "before": " ".join(old[start : len(old) - same]),
-        "after": " ".join(new[start : len(new) - same]),
-        "at": at,
-    }

@@ -12,7 +12,7 @@ from rlcap.data.parts import Parts
 from rlcap.degrading.chain import Chain, Start
 from rlcap.tracking.run_directory import write_json
 
-FORMAT = "rlcap chains 1"
+FORMAT = "rlcap chains 2"
 SUMMARY = ".summary.json"
 
 

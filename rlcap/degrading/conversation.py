@@ -7,7 +7,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from rlcap.data.chains import KINDS
-from rlcap.degrading.chain import Chain, Edit, Start, edit_between, same, words
+from rlcap.data.edits import Edit, edit_between, same, words
+from rlcap.degrading.chain import Chain, Start
 
 WHAT = {
     "object": "a thing or an animal becomes another one",
@@ -26,6 +27,7 @@ SYSTEM = (
     "{kinds}\n"
     'Answer with one line of JSON and nothing else: {{"kind": "...", "caption": "the whole changed caption"}}'
 )
+CUT = "answer cut off"
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Request:
-    """Messages to a chat model, and the seed of its answer."""
+    """Messages to a chat model, the caption that its answer repeats with a change, and the seed of that answer."""
 
     messages: tuple[dict[str, str], ...]
+    caption: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a chat model said. flaw: why that is nothing, or not all of it; counted where it cannot be used."""
+
+    text: str
+    flaw: str = ""
 
 
 @dataclass
@@ -60,8 +71,8 @@ class _Progress:
     failures: Counter[str] = field(default_factory=Counter)
 
 
-def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, str | None, Chain]:
-    """Yields what to ask, is sent what was answered (None: nothing), and returns the chain.
+def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, Answer, Chain]:
+    """Yields what to ask, is sent what was answered, and returns the chain.
 
     An answer that does not keep to the limits is counted by its reason and asked for again, `limits.tries` times; then
     the chain ends where it is.
@@ -69,7 +80,8 @@ def conversation(start: Start, seed: int, limits: Limits) -> Generator[Request, 
     made = _Progress([start.caption])
     while len(made.captions) < limits.length:
         for attempt in range(limits.tries):
-            request = Request(_messages(start, made, limits), _seed(seed, start, len(made.edits), attempt))
+            seeded = _seed(seed, start, len(made.edits), attempt)
+            request = Request(_messages(start, made, limits), made.captions[-1], seeded)
             reason = _take(made, (yield request), limits)
             if reason is None:
                 break
@@ -87,7 +99,8 @@ def _messages(start: Start, made: _Progress, limits: Limits) -> tuple[dict[str, 
     if others:
         lines += ["True of the same picture, so the new detail must contradict it:", *others, ""]
     if made.edits:
-        done = ", ".join(f'"{edit.before}" to "{edit.after}"' for edit in made.edits)
+        changes = dict.fromkeys((change.before, change.after) for edit in made.edits for change in edit.changes)
+        done = ", ".join(f'"{before}" to "{after}"' for before, after in changes)
         used = ", ".join(dict.fromkeys(edit.kind for edit in made.edits))
         lines += [f"Changed already, to be kept as it is now: {done}. Prefer other kinds than {used}.", ""]
     lines += ["Caption:", made.captions[-1]]
@@ -102,13 +115,11 @@ def _seed(seed: int, start: Start, step: int, attempt: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def _take(made: _Progress, answer: str | None, limits: Limits) -> str | None:
+def _take(made: _Progress, answer: Answer, limits: Limits) -> str | None:
     """Adds the answer to the chain; returns the reason where it is refused."""
-    if answer is None or not answer.strip():
-        return "no answer"
-    found = read_answer(answer)
+    found = read_answer(answer.text)
     if found is None:
-        return "no JSON with kind and caption"
+        return answer.flaw or ("no JSON with kind and caption" if answer.text.strip() else "no answer")
     kind, caption = found
     if kind not in limits.kinds:
         return "unknown kind"
@@ -118,17 +129,19 @@ def _take(made: _Progress, answer: str | None, limits: Limits) -> str | None:
     if any(same(earlier, caption) for earlier in made.captions):
         return "an earlier caption again"
     edit = edit_between(last, caption, kind)
-    old, new = len(words(edit.before)), len(words(edit.after))
+    # From the first word that differs to the last: what is changed in several places is seldom one detail.
+    start, end = edit.changes[0].at, edit.changes[-1].end
+    old, new = len(words(last[start:end])), len(words(caption[start : len(caption) - len(last) + end]))
     if abs(len(words(caption)) - len(words(last))) > limits.longer:
         return "much longer or shorter"
     if max(old, new) > limits.words or old == len(words(last)):
         return "more than one detail changed"
-    end = edit.at + len(edit.before)
-    if any(start < end and edit.at < stop for start, stop in made.touched):
+    if any(a < change.end and change.at < b for change in edit.changes for a, b in made.touched):
         return "a changed detail changed again"
-    shift = len(edit.after) - len(edit.before)
-    made.touched = [(a + shift, b + shift) if a >= end else (a, b) for a, b in made.touched]
-    made.touched.append((edit.at, edit.at + len(edit.after)))
+    for change in reversed(edit.changes):
+        shift = len(change.after) - len(change.before)
+        made.touched = [(a + shift, b + shift) if a >= change.end else (a, b) for a, b in made.touched]
+        made.touched.append((change.at, change.at + len(change.after)))
     made.captions.append(caption)
     made.edits.append(edit)
     return None

@@ -1,15 +1,17 @@
 """A chat model of `transformers` on this machine, many captions a batch."""
 
+import math
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlcap.degrading.chain import Chain, Start
-from rlcap.degrading.conversation import Limits, Request, conversation
+from rlcap.degrading.conversation import CUT, Answer, Limits, Request, conversation
 
-NEW_TOKENS = 256
+ROOM = 64  # tokens of an answer beside the caption in it
 
 
 class LocalChat:
@@ -51,7 +53,7 @@ class LocalChat:
         return [chains[place] for place in range(len(unit))]
 
     @torch.inference_mode()
-    def _answers(self, requests: list[Request]) -> list[str]:
+    def _answers(self, requests: list[Request]) -> list[Answer]:
         texts = [
             self.tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
             for request in requests
@@ -59,18 +61,30 @@ class LocalChat:
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
         torch.manual_seed(requests[0].seed)
         drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        budgets = [self._budget(request) for request in requests]
         tokens = self.model.generate(
             **inputs,
-            max_new_tokens=NEW_TOKENS,
+            max_new_tokens=max(budgets),
             pad_token_id=self.tokenizer.pad_token_id,
             **(drawn if self.temperature > 0 else {"do_sample": False}),
         )
         new = tokens[:, inputs["input_ids"].shape[1] :]
-        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        own = [row[:budget] for row, budget in zip(new, budgets, strict=True)]  # whatever the others of the batch need
+        said = self.tokenizer.batch_decode(own, skip_special_tokens=True)
+        return [Answer(text, "" if self._ended(row) else CUT) for text, row in zip(said, own, strict=True)]
+
+    def _budget(self, request: Request) -> int:
+        """The most tokens of an answer: it repeats the caption, escaped, with a change."""
+        return ROOM + math.ceil(1.3 * len(self.tokenizer(request.caption, add_special_tokens=False)["input_ids"]))
+
+    def _ended(self, tokens: Tensor) -> bool:
+        ends = self.model.generation_config.eos_token_id
+        ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=tokens.device)
+        return bool(torch.isin(tokens, ends).any())
 
 
 def _sent(
-    talk: Generator[Request, str | None, Chain], answer: str, chains: dict[int, Chain], place: int
+    talk: Generator[Request, Answer, Chain], answer: Answer, chains: dict[int, Chain], place: int
 ) -> Request | None:
     """The next request of a conversation; None where it is over, its chain then being in `chains`."""
     try:

@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from rlcap.degrading.chain import Chain, Start, edit_between
+from rlcap.degrading.chain import Chain, Start
 from rlcap.degrading.contrasts import contrasts
 from rlcap.degrading.counts import count_slots, more_slots
 from rlcap.degrading.order import order_slots
 from rlcap.degrading.own_words import own_word_slots
 from rlcap.degrading.parse import BATCH, parsed
 from rlcap.degrading.relations import relation_slots
-from rlcap.degrading.sentence import Sentence, Slot, rendered
+from rlcap.degrading.sentence import Sentence, Slot, edited, replaced
 from rlcap.degrading.swaps import adjective_slots, noun_slots, verb_slots
 from rlcap.degrading.vocabulary import Vocabulary
 
@@ -62,13 +62,17 @@ class Rules:
             slots = [slot for slot in slots if slot.kind in self.kinds]
         captions, edits = [start.caption], []
         taken: list[Slot] = []
+        texts: dict[int, tuple[int, str]] = {}
         for slot in self._drawn(slots, rng):
-            text = rendered(doc, [*taken, slot])
-            if text in captions:
+            more = replaced(doc, [*taken, slot])
+            edit = edited(doc, slot.kind, texts, more)
+            caption = edit.applied(captions[-1])
+            if caption in captions:
                 continue
             taken.append(slot)
-            edits.append(edit_between(captions[-1], text, slot.kind))
-            captions.append(text)
+            texts = more
+            edits.append(edit)
+            captions.append(caption)
         failures = {"too few details": 1} if len(captions) < self.length else {}
         return Chain(tuple(captions), tuple(edits), failures)
 

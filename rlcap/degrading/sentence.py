@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from rlcap.data.edits import Change, Edit
 from rlcap.degrading.contrasts import Contrasts
 from rlcap.degrading.inflection import article, cased_like
 from rlcap.degrading.vocabulary import Vocabulary, tokens
@@ -162,9 +163,8 @@ def change(token: "Token", text: str) -> tuple[int, int, str]:
     return token.idx, token.idx + len(token), cased_like(text, token.text)
 
 
-def rendered(sentence: "Doc", slots: Iterable[Slot]) -> str:
-    """The caption with the changes of slots made, and "a" or "an" before them put right."""
-    text = sentence.text
+def replaced(sentence: "Doc", slots: Iterable[Slot]) -> dict[int, tuple[int, str]]:
+    """What slots put into the caption: start -> (end, text), with "a" or "an" before it put right, in order."""
     changes = {start: (end, new) for slot in slots for start, end, new in slot.changes}
     for token in sentence[:-1]:
         follower = token.nbor()
@@ -174,7 +174,15 @@ def rendered(sentence: "Doc", slots: Iterable[Slot]) -> str:
                 changes[token.idx] = (token.idx + len(token), cased_like(right, token.text[0].lower() + "x"))
                 if token.text[0].isupper():
                     changes[token.idx] = (token.idx + len(token), right.capitalize())
-    for start in sorted(changes, reverse=True):
-        end, new = changes[start]
-        text = text[:start] + new + text[end:]
-    return text
+    return dict(sorted(changes.items()))
+
+
+def edited(sentence: "Doc", kind: str, before: dict[int, tuple[int, str]], now: dict[int, tuple[int, str]]) -> Edit:
+    """The edit from a caption with the texts of `replaced` to the one with those and more, each in its exact place."""
+    changes, shift = [], 0
+    for start, (end, text) in now.items():
+        _, old = before.get(start, (end, sentence.text[start:end]))
+        if old != text:
+            changes.append(Change(old, text, start + shift))
+        shift += len(old) - (end - start)
+    return Edit(kind, tuple(changes))

@@ -3,12 +3,12 @@
 import json
 import random
 from collections.abc import Iterator
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from rlcap.data.edits import Change, Edit, edit_between
 from rlcap.data.rows import shown as quoted
 
 _MARK, _WAS, _KIND, _ID = "bold magenta", "dim strike", "cyan", "bold"
@@ -61,19 +61,25 @@ def shown(row: dict[str, Any], marks: bool = False) -> Text:
     text.append(f"{'':{WIDTH}} {captions[0]}\n", style="default")
     for first, second, edit in zip(captions, captions[1:], edits, strict=False):
         text.append(f"{edit.get('kind') or '':{WIDTH}} ", style=_KIND)
-        old, new = first.split(), second.split()
-        for what, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-            if what == "equal":
-                text.append(" ".join(new[c:d]) + " ", style="default")
-                continue
-            if d > c:
-                said = " ".join(new[c:d])
-                text.append(f"[{said}]" if marks else said, style=_MARK)
-                text.append(" ")
-            if b > a:
-                was = " ".join(old[a:b])
-                text.append(f"(was: {was})" if marks else was, style=_WAS)
-                text.append(" ")
+        end = 0
+        for change in _changes(edit, first, second):
+            text.append(first[end : change.at], style="default")
+            text.append(f"[{change.after}]" if marks else change.after, style=_MARK)
+            text.append(" ")
+            text.append(f"(was: {change.before})" if marks else change.before, style=_WAS)
+            end = change.end
+        text.append(first[end:], style="default")
         text.rstrip()
         text.append("\n")
     return text
+
+
+def _changes(edit: dict[str, Any], first: str, second: str) -> tuple[Change, ...]:
+    """The changes that a file records, where they lead from the one caption to the other; else those of their words."""
+    try:
+        recorded = Edit("", tuple(Change(**change) for change in edit["changes"]))
+        if recorded.applied(first) == second:
+            return recorded.changes
+    except (KeyError, TypeError, ValueError):
+        pass  # chains made elsewhere, or before changes were recorded
+    return edit_between(first, second, "").changes if first != second else ()

@@ -27,11 +27,18 @@ IN_LINE = {
     "grammar/bad_ending_rate": "bad endings",
     "entropy": "entropy",
     "kl": "kl",
+    "kl_lower_bound": "kl at least",
     "learning_rate": "lr",
 }
 
 # What a table shows of the chains of ranking-DPO.
-RANKING = ("ranking/pair_accuracy", "ranking/exact_order", "assessment/pair_accuracy", "log_probs/best", "kl")
+RANKING = (
+    "ranking/pair_accuracy",
+    "ranking/exact_order",
+    "assessment/pair_accuracy",
+    "log_probs/best",
+    "kl_lower_bound",
+)
 
 
 class ConsoleCallback(TrainerCallback):

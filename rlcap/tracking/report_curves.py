@@ -20,6 +20,7 @@ TEXTS = {
     "completions/clipped_ratio": "share of samples that did not end",
     "entropy": "nats a token",
     "kl": "to the captioner as it was at the start, a token",
+    "kl_lower_bound": "of the KL to the reference a token, at the tokens of the chains",
     "rewards/margin": "implicit reward of a caption of a chain above that of the next one",
     "rewards/margin_best_worst": "implicit reward of the best caption of a chain above that of the worst",
     "log_probs/best": "nats, of the best caption of a chain: its fall is DPO's known failure",
@@ -49,7 +50,7 @@ class Group:
 GROUPS = (
     Group(
         "Order of chains",
-        r"(eval/)?(ranking/|assessment/|log_probs/|rewards/(position|margin))|eval/kl$",
+        r"(eval/)?(ranking/|assessment/|log_probs/|rewards/(position|margin))|(eval/)?kl_lower_bound$",
         r"(eval/)?(ranking|assessment)/(pair_accuracy|exact_order)$|(eval/)?(log_probs/best|rewards/margin)$",
     ),
     Group("Rewards", r"reward(_std)?$|rewards/|frac_reward", r"reward(_std)?$|rewards/.*/mean$"),

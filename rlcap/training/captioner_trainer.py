@@ -72,7 +72,12 @@ class CaptionerTrainer(ValidatingTrainer):
     ) -> None:
         for key in ("max_caption_length", "eval_max_new_tokens"):
             limit, value = captioner.codec.limit, getattr(args, key)
-            require(value <= limit, key, value, f"at most {limit}: this captioner has no more positions for tokens")
+            require(
+                value is None or value <= limit,
+                key,
+                value,
+                f"at most {limit}: this captioner has no more positions for tokens",
+            )
         streamed = isinstance(train_dataset, CaptionStream)
         require(not streamed or args.max_steps > 0, "max_steps", args.max_steps, "set: a stream of shards has no end")
         if args.lora_parts:

@@ -1,4 +1,4 @@
-"""What is logged of scored chains: implicit rewards and their order, the KL to the reference, the best caption."""
+"""What is logged of scored chains: implicit rewards, their order, a bound of the KL, the best caption."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def chain_sums(
     rewards/margin_best_worst by how much the best caption's is above the worst one's
     ranking/<measure>         MEASURES of the order of the rewards, and by kind of edit where `kinds` are given
     log_probs/best, /worst    log-probability [nats] of the best and of the worst caption under the policy
-    kl                        see `two_way_kl`, a token
+    kl_lower_bound            of the KL to the reference a token, see `two_way_kl`
     """
     sums: Sums = {}
 
@@ -42,7 +42,7 @@ def chain_sums(
         add("log_probs/best", float(ours[0].double().sum()))
         add("log_probs/worst", float(ours[-1].double().sum()))
         for new, old in zip(ours, theirs, strict=True):
-            add("kl", float(two_way_kl(new, old).sum()), len(new))
+            add("kl_lower_bound", float(two_way_kl(new, old).sum()), len(new))
     return sums | {f"ranking/{name}": pair for name, pair in ranking_sums(rewards, kinds).items()}
 
 

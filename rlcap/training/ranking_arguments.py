@@ -25,6 +25,12 @@ class ChainDataArguments(DataArguments):
     val_pictures: str | None = field(
         default=None, metadata={"help": "the same for val_data, where they are in another file (COCO)"}
     )
+    ignore_prompts: bool = field(
+        default=False,
+        metadata={
+            "help": "true: chains with a prompt (TRL's) are scored under the captioner's own; else both must be one"
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,8 +86,20 @@ class RankingArguments(CaptionerTrainingArguments):
         default=True, metadata={"help": "the policy is compared with a reference without dropout"}
     )
     learning_rate: float = field(default=1e-6, metadata={"help": "peak learning rate"})
-    max_caption_length: int = field(default=60, metadata={"help": "most tokens of a caption, EOS included"})
-    eval_max_new_tokens: int = field(default=60, metadata={"help": "most tokens of the captions that are evaluated"})
+    # None gives way to a number once the captioner and the chains are known.
+    max_caption_length: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "most tokens of a caption, EOS included; longer ones are cut; default: what the captioner takes"
+        },
+    )
+    eval_max_new_tokens: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "most tokens of the captions that are evaluated; default: those of the longest best caption among "
+            "the chains that are held out"
+        },
+    )
     metric_for_best_model: str | None = field(
         default="ranking/pair_accuracy",
         metadata={"help": "validation metric that chooses `best/`: of the order of chains, or of generated captions"},

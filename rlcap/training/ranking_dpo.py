@@ -17,6 +17,8 @@ from captioners.types import CaptionTokens
 from captioners.weights import fingerprint
 from rlcap.captioning import evaluating
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains, unpadded
+from rlcap.console import say
+from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.content import looked_at
 from rlcap.data.write_features import frames_of
 from rlcap.evaluation.ranking import means, ranking_sums
@@ -50,9 +52,19 @@ class RankingTrainer(CaptionerTrainer):
         self._start_weights = fingerprint([captioner]) if args.reference == "stored" else ""  # LoRA is added below
         train_dataset = train_dataset.add_column("position", list(range(len(train_dataset))))  # type: ignore[call-arg]
         super().__init__(captioner, args, train_dataset, eval_dataset, **options)
-        for dataset in (train_dataset, eval_dataset):
+        if args.max_caption_length is None:
+            args.max_caption_length = captioner.codec.limit
+        for name, dataset in (("training", train_dataset), ("held-out", eval_dataset)):
             if dataset is not None:
-                check_chains(captioner, dataset, args.max_caption_length)
+                require_prompt(dataset, captioner.prompt)
+                tokens = check_chains(captioner, dataset, args.max_caption_length)
+                if tokens.cut and self.is_world_process_zero():
+                    say(
+                        f"{tokens.cut} of {tokens.captions} captions of the {name} chains are cut at "
+                        f"{args.max_caption_length} tokens (max_caption_length)"
+                    )
+        if args.eval_max_new_tokens is None:
+            args.eval_max_new_tokens = tokens.longest_best  # of the held-out chains, where there are any
         self._reference: Reference | None = None
         if args.reference == "frozen_copy":
             self._reference = FrozenCopy(captioner)
@@ -153,8 +165,8 @@ class RankingTrainer(CaptionerTrainer):
     def other_measures(self, dataset: datasets.Dataset) -> dict[str, float]:
         """How the captioner ranks the chains, overall and by kind of edit.
 
-        `ranking/…`, `rewards/…`, `log_probs/…`, `kl`: as in training, by implicit reward; `assessment/…`: by
-        log-probability alone, which needs no reference.
+        `ranking/…`, `rewards/…`, `log_probs/…`, `kl_lower_bound`: as in training, by implicit reward;
+        `assessment/…`: by log-probability alone, which needs no reference.
         """
         args = self.args
         policy: list[LogProbs] = []

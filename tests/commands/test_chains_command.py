@@ -67,7 +67,7 @@ def test_an_endpoint_that_goes_down_loses_nothing(captions: Path, tmp_path: Path
     def answer(body: dict) -> tuple[int, object]:  # type: ignore[type-arg]
         caption = body["messages"][-1]["content"].split("Caption:\n")[1]
         if down and "green" in caption:
-            return 400, {"error": "down"}
+            return 401, {"error": "down"}
         return said(json.dumps({"kind": "object", "caption": caption.replace("hat", "crown")}))
 
     with server(answer) as (url, requests):
@@ -75,7 +75,7 @@ def test_an_endpoint_that_goes_down_loses_nothing(captions: Path, tmp_path: Path
         words += ["--endpoint", url, "--length", "2", "--in-flight", "1", "--tries", "1"]
         done = rlcap(words, tmp_path)
         assert done.code == 2
-        assert "gives no answers (HTTP 400" in done.err
+        assert "gives no answers (HTTP 401" in done.err
         assert not out.exists()
         asked, down = len(requests), False
         done = rlcap(words, tmp_path)
@@ -93,6 +93,10 @@ def test_an_endpoint_that_goes_down_loses_nothing(captions: Path, tmp_path: Path
         (["--shortest", "6"], "--shortest 6 is more than --length 5"),
         (["--kinds", "colour"], "no kind of edit 'colour'"),
         (["--degrader", "llm"], "--degrader llm needs a --model"),
+        (
+            ["--degrader", "llm", "--model", "m", "--endpoint", "server:80/v1"],
+            "--endpoint is 'server:80/v1'; it must be",
+        ),
         (["--model", "m"], "are for --degrader llm"),
         (["--join", "0"], "--join is 0"),
         (["--parser", "nowhere"], "spaCy"),

@@ -1,6 +1,7 @@
 """Chains and preference pairs, from JSON lines and from data sets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 from datasets import Dataset, Features, List, Value
 from drawn import png
 
+from rlcap.commands.rank_eval import _chains, _parser
 from rlcap.data import load_captions, load_chains
+from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.collate import open_visual
+from rlcap.training.chain_rows import load_chain_splits
+from rlcap.training.ranking_arguments import ChainDataArguments
 
 EDITS = [{"kind": "attribute", "before": "red", "after": "blue", "at": 2}, {"kind": "object"}]
 
@@ -138,6 +143,15 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, row: dict[str, Any]
     assert "chains.jsonl: line 2" in str(error.value)
 
 
+def test_all_rows_that_are_no_chains_are_counted(tmp_path: Path) -> None:
+    path = lines(tmp_path, chain(), *(chain(captions=[f"{n}"]) for n in range(7)), chain(captions=["a", "a"]))
+    with pytest.raises(
+        ValueError, match=r"8 rows of .*chains.jsonl are no chains; the first: .*line 2: a chain is"
+    ) as told:
+        load_chains(path)
+    assert str(told.value).count("here is 1") == 5
+
+
 def test_files_that_are_no_chains(tmp_path: Path) -> None:
     path = lines(tmp_path, name="empty.jsonl")
     with pytest.raises(ValueError, match="has no rows"):
@@ -147,3 +161,24 @@ def test_files_that_are_no_chains(tmp_path: Path) -> None:
         load_chains(path)
     with pytest.raises(ValueError, match="none of the first pictures"):
         load_chains(lines(tmp_path, chain(image="nowhere.png")))
+
+
+def test_chains_of_another_prompt_are_refused(tmp_path: Path) -> None:
+    pair = {"image": "a.png", "chosen": "a red cat", "rejected": "a dog"}
+    asked = ("Describe it. ", None, "What colour is it?", "How many?")
+    path = lines(tmp_path, *({**pair, **({} if prompt is None else {"prompt": prompt})} for prompt in asked))
+    dataset = load_chains(path)
+    told = (
+        r"2 of 4 chains answer another prompt .*'Describe it.': the first is 'What colour is it\?', of \"a\".*--prompt"
+    )
+    with pytest.raises(ValueError, match=told):
+        require_prompt(dataset, "Describe it.")
+    with pytest.raises(ValueError, match=r"3 of 4 .*which has none: the first is 'Describe it. '.*--ignore_prompts"):
+        require_prompt(dataset, None)
+    require_prompt(dataset.select([0, 1]), "Describe it.")
+    require_prompt(load_chains(path, ignore_prompts=True), None)
+    data = ChainDataArguments(data=str(path), val_split="train", ignore_prompts=True)
+    assert ["prompt" in rows.column_names for rows in load_chain_splits(data, True) if rows] == [False, False]
+    assert "prompt" in load_chain_splits(replace(data, ignore_prompts=False), False)[0].column_names
+    given = _parser().parse_args(["--captioner", "x", "--data", str(path), "--ignore-prompts"])
+    assert "prompt" not in _chains(given).column_names

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlcap.data import load_chains
+from rlcap.data.edits import Change, Edit
 from rlcap.data.scene_chains import scene_chain, write_scene_chains
 from rlcap.data.scenes import COLOURS, SHAPES, make_scenes, scene_rows
 
@@ -20,9 +21,9 @@ def test_a_step_changes_what_it_says_and_nothing_else(clips: bool) -> None:
         captions = chain["captions"]
         assert len(set(captions)) == len(captions) == 5
         for before, after, edit in zip(captions, captions[1:], chain["edits"], strict=False):
-            at, end = edit["at"], edit["at"] + len(edit["before"])
-            assert before[at:end] == edit["before"]
-            assert before[:at] + edit["after"] + before[end:] == after
+            changes = tuple(Change(**change) for change in edit["changes"])
+            assert Edit(edit["kind"], changes).applied(before) == after
+            assert vars(changes[0]) == {key: edit[key] for key in ("before", "after", "at")}
             kinds[edit["kind"]] += 1
     expected = {"attribute", "object", "scene"} | ({"action", "order"} if clips else {"relation", "count"})
     assert set(kinds) == expected
@@ -37,7 +38,7 @@ def test_the_best_caption_is_true_and_what_is_changed_is_not_in_the_picture() ->
         assert named <= there
         for edit in chain["edits"]:
             if edit["kind"] == "object":
-                assert not set(edit["after"].split()) & there
+                assert not {word for change in edit["changes"] for word in change["after"].split()} & there
 
 
 def test_the_file_is_read_as_chains(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlcap.degrading.chain import Chain, Start, edit_between
+from rlcap.data.edits import edit_between
+from rlcap.degrading.chain import Chain, Start
 from rlcap.degrading.chain_file import write_chains
 
 TOTAL = 10
@@ -52,7 +53,8 @@ def test_one_process(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["image_id"] for row in rows] == ["v0", "v1", "v3", "v4", "v6", "v7", "v9"]
     assert rows[1]["captions"] == ["1 dogs", "2 dogs"]
-    assert rows[1]["edits"] == [{"kind": "count", "before": "1", "after": "2", "at": 0}]
+    change = {"before": "1", "after": "2", "at": 0}
+    assert rows[1]["edits"] == [{"kind": "count", **change, "changes": [change]}]
     assert summary is not None
     assert (summary["starts"], summary["chains"]) == (10, 7)
     assert summary["lengths"] == {"2": 7}

@@ -1,25 +1,28 @@
 """What is asked of a chat model, and which answers are taken."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from rlcap.degrading.chain import Chain, Edit, Start
-from rlcap.degrading.conversation import Limits, Request, conversation, described, read_answer
+from rlcap.data.edits import edit_between
+from rlcap.degrading.chain import Chain, Start
+from rlcap.degrading.conversation import CUT, Answer, Limits, Request, conversation, described, read_answer
 
 CAPTION = "a man in a red hat rides a horse"
 START = Start(3, "a", "a#0", CAPTION, ("a man on a horse", CAPTION))
 
 
-def talk(answers: list[str | None], **limits: Any) -> tuple[Chain, list[Request]]:
+def talk(answers: Sequence[str | Answer | None], **limits: Any) -> tuple[Chain, list[Request]]:
     """The chain of a conversation with these answers, and what was asked."""
     going = conversation(START, 0, Limits(**{"length": 3, "tries": 2, **limits}))
     asked = [next(going)]
     left = iter(answers)
     while True:
         try:
-            asked.append(going.send(next(left)))
+            said = next(left)
+            asked.append(going.send(said if isinstance(said, Answer) else Answer(said or "")))
         except StopIteration as end:
             assert next(left, "none left") == "none left"
             return end.value, asked
@@ -36,7 +39,11 @@ COW = answer("object", "a man in a blue hat rides a cow")
 def test_a_chain() -> None:
     chain, asked = talk([BLUE, COW])
     assert chain.captions == (START.caption, "a man in a blue hat rides a horse", "a man in a blue hat rides a cow")
-    assert chain.edits == (Edit("attribute", "red", "blue", 11), Edit("object", "horse", "cow", 28))
+    assert chain.edits == tuple(
+        edit_between(*pair, kind)
+        for *pair, kind in zip(chain.captions, chain.captions[1:], ("attribute", "object"), strict=False)
+    )
+    assert [change.at for edit in chain.edits for change in edit.changes] == [11, 28]
     assert chain.failures == {}
     said = asked[1].messages[1]["content"]
     assert said.endswith("Caption:\na man in a blue hat rides a horse")
@@ -50,6 +57,8 @@ def test_a_chain() -> None:
     [
         (None, "no answer"),
         (" ", "no answer"),
+        (Answer("", "refused by the endpoint: HTTP 400"), "refused by the endpoint: HTTP 400"),
+        (Answer(COW[:30], CUT), "answer cut off"),
         ("Sure! a man in a blue hat", "no JSON with kind and caption"),
         ('{"kind": "object"}', "no JSON with kind and caption"),
         (answer("colour", "a man in a green hat rides a horse"), "unknown kind"),
@@ -61,12 +70,19 @@ def test_a_chain() -> None:
         (answer("object", "two cats"), "much longer or shorter"),
     ],
 )
-def test_what_is_refused_is_asked_again_and_counted(refused: str | None, reason: str) -> None:
+def test_what_is_refused_is_asked_again_and_counted(refused: str | Answer | None, reason: str) -> None:
     chain, asked = talk([BLUE, refused, COW], words=6)
     assert chain.captions[1:] == ("a man in a blue hat rides a horse", "a man in a blue hat rides a cow")
     assert chain.failures == {reason: 1}
     assert asked[1].messages == asked[2].messages
     assert asked[1].seed != asked[2].seed
+
+
+def test_a_cut_answer_that_says_all_is_taken() -> None:
+    chain, asked = talk([BLUE, Answer(COW + " And so", CUT)])
+    assert len(chain.captions) == 3
+    assert chain.failures == {}
+    assert [request.caption for request in asked] == list(chain.captions[:2])
 
 
 def test_a_chain_ends_where_nothing_comes() -> None:
@@ -89,6 +105,18 @@ def test_answers_in_other_words() -> None:
     assert read_answer('```json\n{"kind": " Object", "caption": " a\\n b "}\n```') == ("object", "a b")
     assert read_answer('{"x": 1} then {"kind": "scene", "caption": "c"}') == ("scene", "c")
     assert read_answer("{ {") is None
+
+
+def test_a_detail_said_twice_is_one_edit_in_two_places() -> None:
+    twice = Start(3, "a", "a#0", "a cat sits by the red cat")
+    going = conversation(twice, 0, Limits(length=3, tries=1))
+    asked = [next(going), going.send(Answer(answer("object", "a dog sits by the red dog")))]
+    assert asked[1].messages[1]["content"].count('"cat" to "dog"') == 1
+    with pytest.raises(StopIteration) as ended:
+        going.send(Answer(answer("attribute", "a dog sits by the blue dog")))
+    first, second = ended.value.value.edits
+    assert [(change.before, change.at) for change in first.changes] == [("cat", 2), ("cat", 22)]
+    assert [(change.before, change.at) for change in second.changes] == [("red", 18)]  # between them, and free
 
 
 def test_kinds() -> None:

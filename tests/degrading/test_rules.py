@@ -9,7 +9,7 @@ from rlcap.degrading.chain import Chain, Start
 from rlcap.degrading.contrasts import contrasts
 from rlcap.degrading.parse import load_parser, parsed
 from rlcap.degrading.rules import Rules
-from rlcap.degrading.sentence import Slot, rendered
+from rlcap.degrading.sentence import Slot, edited, replaced
 from rlcap.degrading.vocabulary import Vocabulary
 
 TREES = ["a dog runs near a tree", "two men sit on a bench", "the girl in a red hat swims in a pool"]
@@ -49,7 +49,7 @@ def test_every_step_is_one_edit_and_no_text_comes_twice(parser: Any) -> None:
         assert len({caption.lower() for caption in chain.captions}) == 6
         text = chain.captions[0]
         for edit, after in zip(chain.edits, chain.captions[1:], strict=True):
-            assert edit.before != edit.after
+            assert all(change.before != change.after for change in edit.changes)
             text = edit.applied(text)
             assert text == after
     kinds = {edit.kind for chain in found for edit in chain.edits}
@@ -71,7 +71,21 @@ def test_chance_is_of_the_seed_and_the_row_alone(parser: Any) -> None:
 def test_articles_go_with_the_next_word(parser: Any) -> None:
     doc = next(iter(parsed(parser, ["A red hat and an old tree ."])))
     slot = Slot("attribute", ((2, 5, "orange"), (17, 20, "young")), "orange")
-    assert rendered(doc, [slot]) == "An orange hat and a young tree ."
+    edit = edited(doc, "attribute", {}, replaced(doc, [slot]))
+    assert edit.applied(doc.text) == "An orange hat and a young tree ."
+    assert [change.before for change in edit.changes] == ["A", "red", "an", "old"]
+
+
+def test_all_places_of_a_detail_are_recorded_and_nothing_else(parser: Any) -> None:
+    caption = "a dog runs on the beach in the bright sun. the dog jumps over a fence. a man throws a ball to the dog."
+    found = chains(parser, [caption] * 30, length=5)
+    edits = [(before, edit) for chain in found for before, edit in zip(chain.captions, chain.edits, strict=False)]
+    of_dogs = [edit for _, edit in edits if edit.changes[0].before == "dog"]
+    assert of_dogs
+    assert {len(edit.changes) for edit in of_dogs} == {3}
+    for before, edit in edits:
+        assert all(before[change.at : change.end] == change.before for change in edit.changes)
+        assert all(len(change.before.split()) < 4 for change in edit.changes)
 
 
 @pytest.mark.parametrize(

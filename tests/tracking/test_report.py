@@ -49,8 +49,13 @@ def test_every_number_is_drawn_in_its_group(run_folder: Path) -> None:
 
 def test_measures_of_chains_have_a_group_and_a_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "ranking", evaluations={})
-    names = ("ranking/pair_accuracy", "rewards/position_2", "rewards/margin", "log_probs/best")
-    kinds = ("eval/assessment/adjacent_accuracy/count", "eval/ranking/exact_order", "eval/kl", "eval/log_probs/best")
+    names = ("ranking/pair_accuracy", "rewards/position_2", "rewards/margin", "log_probs/best", "kl_lower_bound")
+    kinds = (
+        "eval/assessment/adjacent_accuracy/count",
+        "eval/ranking/exact_order",
+        "eval/kl_lower_bound",
+        "eval/log_probs/best",
+    )
     line = {"step": 11, **dict.fromkeys((*names, *kinds), 0.5)}
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     (group,) = report_curves.curves(read_runs([folder]))

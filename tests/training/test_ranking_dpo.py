@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from captioners import Captioner
 from rlcap.data.images import open_image
 from rlcap.data.write_features import write_features
+from rlcap.rank_eval import rank_evaluation
 from rlcap.training.captioner_trainer import CaptionerTrainer
 
 BETA = 0.3
@@ -189,11 +190,14 @@ def test_what_is_logged(tmp_path: Path) -> None:
         "eval/ranking/adjacent_accuracy/object": sum(by_kind) / len(by_kind),
     }
     assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=1e-4)
-    assert measured["eval/kl"] > 0
+    assert measured["eval/kl_lower_bound"] > 0
     assert {"eval/assessment/kendall_tau", "eval/assessment/adjacent_accuracy/attribute", "eval/cider"} <= set(measured)
     assert {"eval/rep_4_count", "eval/bad_ending_rate"} <= set(measured)
     first = lines[0]
-    assert first["kl"] == first["rewards/margin"] == first["ranking/pair_accuracy"] == 0.0  # it is the reference still
+    assert not {"kl", "eval/kl"} & (set(first) | set(measured))  # which is another measure, of samples (SCST)
+    assert (
+        first["kl_lower_bound"] == first["rewards/margin"] == first["ranking/pair_accuracy"] == 0.0
+    )  # it is the reference still
     assert {"rewards/position_2", "ranking/exact_order", "log_probs/worst", "time/encode"} <= set(first)
 
 
@@ -212,8 +216,29 @@ def test_generation_is_measured_once_a_picture_against_the_best_captions(tmp_pat
 def test_chains_that_are_the_same_when_cut_are_named(tmp_path: Path) -> None:
     dataset = chain_dataset(tmp_path, 2)
     longer = dataset.map(lambda row: {"captions": [c.replace(".", " today.") for c in CAPTIONS[:1]] + CAPTIONS[:1]})
-    with pytest.raises(ValueError, match=r'two captions of a chain of "0" are the same 6 tokens .* max_caption_length'):
+    told = r'(?s)2 of 2 chains .* reads 6 tokens of each \(4 of 4 captions are cut.*"0": .*; "1": '
+    with pytest.raises(ValueError, match=told):
         ranking_trainer(tiny_encoder_decoder(), longer, tmp_path / "run", max_caption_length=6)
+
+
+def test_long_captions_are_read_as_far_as_the_captioner_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captioner = tiny_encoder_decoder()
+    limit = captioner.codec.limit
+    tokens = captioner.tokenize([[CAPTIONS[0]]]).ids.shape[2] - 1
+    fits, longer = (" ".join([CAPTIONS[0]] * times) for times in ((limit - 1) // tokens, limit // tokens + 1))
+    held = chain_dataset(tmp_path, 1).map(lambda row: {"captions": [fits, CAPTIONS[1]]})
+    trainer = ranking_trainer(
+        captioner, held, tmp_path / "run", val=held, max_caption_length=None, eval_max_new_tokens=None
+    )
+    assert trainer.args.max_caption_length == limit
+    assert trainer.args.eval_max_new_tokens == captioner.tokenize([[fits]]).ids.shape[2] > 8
+    assert "are cut" not in capsys.readouterr().out
+    train = held.map(lambda row: {"captions": [fits, longer]})
+    trainer = ranking_trainer(captioner, train, tmp_path / "run", max_caption_length=None)
+    assert f"1 of 2 captions of the training chains are cut at {limit} tokens" in capsys.readouterr().out
+    assert trainer.args.eval_max_new_tokens == 8
 
 
 @pytest.mark.parametrize(
@@ -232,3 +257,17 @@ def test_chains_that_are_the_same_when_cut_are_named(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         ranking_trainer(tiny_encoder_decoder(), chain_dataset(tmp_path, 2), tmp_path / "run", **options)
+
+
+def test_answers_to_another_prompt_are_not_learned_as_captions(tmp_path: Path) -> None:
+    captioner = CHATS["llava"]() if "llava" in CHATS else next(iter(CHATS.values()))()
+    dataset = chain_dataset(tmp_path, 3)
+    others = dataset.add_column("prompt", [captioner.prompt, "What colour is it?", "How many?"])
+    with pytest.raises(ValueError, match=r"2 of 3 chains answer another prompt .*'What colour is it\?'"):
+        ranking_trainer(captioner, others, tmp_path / "run")
+    with pytest.raises(ValueError, match="1 of 1 chains answer another prompt"):
+        ranking_trainer(captioner, others.select([0]), tmp_path / "run", val=others.select([1]))
+    with pytest.raises(ValueError, match="2 of 3 chains answer another prompt"):
+        rank_evaluation(captioner, others)
+    own = dataset.add_column("prompt", [captioner.prompt] * 3)
+    ranking_trainer(captioner, own, tmp_path / "run", val=own)
