@@ -66,6 +66,10 @@ class ResumableTrainer(HubTrainer):
     def restore_state(self, state: dict[str, Any]) -> None:
         """Takes back what `checkpoint_state` gave, tensors on the CPU, before the first step of a resume."""
 
+    def can_save(self, step: int) -> bool:
+        """Whether a run can go on from a checkpoint of this step."""
+        return True
+
     def has_ended(self) -> bool:
         """Whether no step is left to take."""
         return self.state.global_step >= self.state.max_steps
