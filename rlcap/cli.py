@@ -10,7 +10,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from rlcap import __version__
-from rlcap.launching import process_group, world
+from rlcap.launching import process_group, stopping, world
 
 COMMANDS = {
     "quickstart": "the whole way on drawn pictures: XE, SCST, ranking-DPO, and what they brought (minutes on a CPU)",
@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.path.append(here)  # for users' own rewards; behind everything installed, so that nothing here hides that
     try:
         world.enter(name)
+        stopping.listen()
         with _silenced() if quiet else nullcontext(), process_group.torn_down():
             importlib.import_module(f"rlcap.commands.{name.replace('-', '_')}").main(rest)
     except KeyboardInterrupt:

@@ -18,6 +18,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 SAME = 5.0  # seconds in which a second SIGTERM is the first one, come by another way (launcher, process group)
 
 
+def listen() -> None:
+    """Takes back that SIGUSR1 is ignored, which launch/node.sh hands down: before the first step it ends the process."""
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
 class Stopped(SystemExit):
     """A training has written its checkpoint and ends because it was told to, on all ranks at the same step."""
 
