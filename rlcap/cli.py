@@ -10,6 +10,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from rlcap import __version__
+from rlcap.launching import process_group, stopping, world
 
 COMMANDS = {
     "quickstart": "the whole way on drawn pictures: XE, SCST, ranking-DPO, and what they brought (minutes on a CPU)",
@@ -46,7 +47,11 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one command. Exit codes: 0 done, 2 the user's error (told in one message), 1 anything else."""
+    """Runs one command.
+
+    Exit codes: 0 done, 2 the user's error (told in one message), 130, 138 and 143 told to stop by a signal (128 + its
+    number), 1 anything else.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, quiet = (flag in arguments for flag in ("--debug", "--quiet"))
     arguments = [argument for argument in arguments if argument not in ("--debug", "--quiet")]
@@ -65,7 +70,9 @@ def main(argv: list[str] | None = None) -> None:
     if here not in sys.path:
         sys.path.append(here)  # for users' own rewards; behind everything installed, so that nothing here hides that
     try:
-        with _silenced() if quiet else nullcontext():
+        world.enter(name)
+        stopping.listen()
+        with _silenced() if quiet else nullcontext(), process_group.torn_down():
             importlib.import_module(f"rlcap.commands.{name.replace('-', '_')}").main(rest)
     except KeyboardInterrupt:
         if debug:

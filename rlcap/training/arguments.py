@@ -15,6 +15,7 @@ from rlcap.data.video import CHOICES as FRAME_CHOICES
 from rlcap.data.video import UNIFORM, FrameChoice
 from rlcap.evaluation.grammar import CHECKERS
 from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
+from rlcap.launching import world
 from rlcap.recipes import check_types
 
 # What evaluation during training measures: without Java, and without a second set of captions to compare with.
@@ -289,6 +290,7 @@ class CaptionerTrainingArguments(TrainingArguments):
         if self.greater_is_better is None:
             self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
         super().__post_init__()
+        world.settle(self)
         require(
             self.eval_strategy == "no" or self.metric_for_best_model in self.measured,
             "metric_for_best_model",

@@ -16,6 +16,7 @@ from rlcap.data import pairs as pairing
 from rlcap.data.pairs import Pairs
 from rlcap.evaluation.correlations import correlations
 from rlcap.evaluation.judged import pair_accuracy
+from rlcap.launching.stopping import Notice, Stopped
 from rlcap.objectives import comparative as objectives
 from rlcap.objectives.ranking import bradley_terry
 from rlcap.tracking.run_directory import append_metrics, truncate_metrics
@@ -74,11 +75,14 @@ class HeadTraining:
         self.best = deepcopy(self.head.state_dict())
 
     def run(self, *, quiet: bool = False) -> Head:
-        """Trains to the end, or goes on from the last complete checkpoint, and gives the best head, in eval mode."""
+        """Trains to the end, or goes on from the last complete checkpoint, and gives the best head, in eval mode.
+
+        Raises Stopped at the end of the epoch in which it was told to stop, its checkpoint written.
+        """
         args, state = self.args, self.state
         if self.run_dir is not None:
             self._resume(self.run_dir)
-        with progress(total=args.epochs, initial=state.epoch, desc="epochs", unit="epoch", disable=quiet) as bar:
+        with Notice() as notice, progress(total=args.epochs, initial=state.epoch, desc="epochs", unit="epoch", disable=quiet) as bar:
             while state.epoch < args.epochs and not state.stopped:
                 self._add_pairs()
                 metrics = {"loss": self._epoch(), **{f"eval/{k}": v for k, v in self.evaluate().items()}}
@@ -88,8 +92,10 @@ class HeadTraining:
                 state.stopped = state.epoch - patient_since >= args.patience
                 if self.run_dir is not None:
                     append_metrics(self.run_dir / "metrics.jsonl", state.step, {**metrics, "epoch": state.epoch})
-                    if state.epoch % args.save_epochs == 0 or state.epoch == args.epochs or state.stopped:
+                    if state.epoch % args.save_epochs == 0 or state.epoch == args.epochs or state.stopped or notice.number:
                         self._save(self.run_dir)
+                if notice.number:
+                    raise Stopped(notice.number)
                 bar.set_postfix({self.best_metric: f"{metrics[f'eval/{self.best_metric}']:.3f}"}, refresh=False)
                 bar.update()
         self.head.load_state_dict(self.best)

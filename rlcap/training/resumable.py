@@ -67,6 +67,10 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
     def restore_state(self, state: dict[str, Any]) -> None:
         """Takes back what `checkpoint_state` gave, tensors on the CPU, before the first step of a resume."""
 
+    def can_save(self, step: int) -> bool:
+        """Whether a run can go on from a checkpoint of this step."""
+        return True
+
     # The run
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *what: Any, **options: Any) -> Any:

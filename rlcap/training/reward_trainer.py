@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from rlcap.console import say
+from rlcap.launching import world
 from rlcap.recipes import check_types
 from rlcap.tracking import run_directory
-from rlcap.training import checkpoints
+from rlcap.training import checkpoints, told_to_stop
 from rlcap.training.arguments import require, settings_of
 from rlcap.training.ended_run import EndingTrainer
 from rlcap.training.run import refuse_another_run, trackers
@@ -53,6 +54,7 @@ class RewardArguments(TrainingArguments):
         )
         require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept by itself")
         super().__post_init__()
+        world.settle(self)
         reported = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
         # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
         self.trackers = [name for name in reported if name in ("wandb", "tensorboard")]
@@ -140,7 +142,7 @@ def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | N
     """Trains, or goes on from the last complete checkpoint; returns the folder of the reward.
 
     described: what determines the run beside its arguments, for `run.json`.
-    Raises ValueError where the run's folder holds a run with other settings.
+    Raises ValueError where the run's folder holds a run with other settings, Stopped where it was told to stop.
     """
     args, run_dir = trainer.args, trainer.run_dir
     settings = json.loads(json.dumps({**(described or {}), **settings_of(args)}))
@@ -154,7 +156,7 @@ def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | N
             say(f"rlcap: going on from {resume}")
         else:
             run_directory.truncate_metrics(run_dir / "metrics.jsonl", -1)
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    told_to_stop.train(trainer, resume)
     if args.eval_strategy == "no" or trainer.state.best_metric is None:
         trainer.export()
     return run_dir / FINAL

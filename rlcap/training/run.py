@@ -26,7 +26,7 @@ from rlcap.data.source_kind import kind_of
 from rlcap.data.stream import CaptionStream
 from rlcap.data.write_features import stored_features
 from rlcap.tracking import run_directory
-from rlcap.training import checkpoints
+from rlcap.training import checkpoints, told_to_stop
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, settings_of
 from rlcap.training.captioner_trainer import CaptionerTrainer
 from rlcap.training.parts import parts_table
@@ -166,7 +166,7 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     """Trains, or goes on from the last complete checkpoint, and leaves `final/` in the run's folder, which it returns.
 
     `described`: what determines the run beside its arguments (data, captioner, rewards), for `run.json`.
-    Raises ValueError where the folder holds a run with other settings.
+    Raises ValueError where the folder holds a run with other settings, Stopped where it was told to stop.
     """
     args, run_dir = trainer.args, trainer.run_dir
     # The prompt that is used, which may be the captioner's own.
@@ -179,7 +179,7 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     resume = checkpoints.last_complete(run_dir)
     if resume is not None and trainer.is_world_process_zero():
         say(f"rlcap: going on from {resume}")
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    told_to_stop.train(trainer, resume, can_save=trainer.can_save)
     trainer.save_captioner(run_dir / "final")
     if args.push_to_hub:
         trainer.push_to_hub()

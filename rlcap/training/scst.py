@@ -101,6 +101,10 @@ class SCSTTrainer(CaptionerTrainer):
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         return RepeatedChunks(len(dataset), of_rank * args.world_size, args.num_iterations, seed)
 
+    def can_save(self, step: int) -> bool:
+        """Where all updates on the same samples are done: those are not kept."""
+        return step % self.args.num_iterations == 0
+
     def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
         """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
         args = self.args

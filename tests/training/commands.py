@@ -24,11 +24,13 @@ class Moment:
     """The `count`-th time that an audit event (`open`, `os.rename` …) is of paths in which `pattern` is found.
 
     The paths are joined by a space: "source destination" for `os.rename`, which `os.replace` and Path.rename are too.
+    `signal` is then sent.
     """
 
     event: str
     pattern: str
     count: int = 1
+    signal: int = signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def rlcap(
     paths: tuple[Path, ...] = (),
     working_directory: Path | None = None,
 ) -> Result:
-    """Runs `rlcap ARGUMENTS` and kills it with SIGKILL just before `kill_at`; `paths` are put on its `sys.path`.
+    """Runs `rlcap ARGUMENTS` and sends it the signal of `kill_at` then; `paths` are put on its `sys.path`.
 
     Its output goes through `folder`; the working directory is that of the tests where none is given.
     """
@@ -93,6 +95,6 @@ def _kill(moment: Moment) -> None:
         if event == moment.event and re.search(moment.pattern, " ".join(map(str, arguments[:2]))):
             seen += 1
             if seen == moment.count and os.getpid() == process:  # data workers inherit the hook, not the fate
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, moment.signal)
 
     sys.addaudithook(hook)

@@ -70,8 +70,11 @@ class Chain:
         assert result.code == 0, result.err
 
     def kill(self, event: str, pattern: str, count: int = 1) -> Result:
-        result = rlcap(self._arguments[1], self.folder, Moment(event, pattern, count))
-        assert result.code == -9, (result.code, result.out, result.err)
+        return self.tell(Moment(event, pattern, count), code=-9)
+
+    def tell(self, moment: Moment, code: int) -> Result:
+        result = rlcap(self._arguments[1], self.folder, moment)
+        assert result.code == code, (result.code, result.out, result.err)
         return result
 
     def finish(self) -> Result:

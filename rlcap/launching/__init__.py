@@ -1,0 +1,1 @@
+"""What lies between a launcher and a command: how many processes there are, how they are told to stop, how they end."""
