@@ -26,9 +26,9 @@ CHOICES = (
 class FrameChoice:
     """Which frames of a video are looked at.
 
-    kind: "uniform" (the middles of `most` equal parts, as TSN tests), "linspace" (the frames
-    floor(linspace(0, last, `most`)), as EMScore), "fps" (one every 1 / `fps` seconds from the
-    start; `most` spread evenly over the video where that would be more), or "times" (`times`, in seconds).
+    kind: "uniform" (the middles of `most` equal parts, as TSN tests), "linspace" (the frames floor(linspace(0, last,
+    `most`)), as EMScore), "fps" (one every 1 / `fps` seconds from the start; `most` spread evenly over the video where
+    that would be more), or "times" (`times`, in seconds).
     """
 
     kind: str
