@@ -18,6 +18,7 @@ def main(argv: list[str]) -> None:
     from rlcap.evaluation.agreement.readers import Reading, load_benchmark
     from rlcap.evaluation.agreement.statistics import CONFIDENCE
     from rlcap.evaluation.agreement.table import as_markdown, counts, measure_metrics
+    from rlcap.evaluation.files import read_references
     from rlcap.tracking.run_directory import library_versions, write_json, write_text
 
     if arguments.plot:
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> None:
     )
     only = None if arguments.only_images is None else _ids(Path(arguments.only_images))
     benchmark = load_benchmark(arguments.benchmark, arguments.data, reading, only)
-    metrics = resolve(arguments.metric, options, benchmark)
+    corpus = None if arguments.corpus is None else read_references(arguments.corpus)
+    metrics = resolve(arguments.metric, options, benchmark, corpus)
     scores = score(metrics, benchmark, arguments.batch_size, arguments.workers)
     resamples, seed = arguments.resamples, arguments.seed
     measured = measure_metrics(benchmark, metrics, scores, resamples=resamples, seed=seed)
@@ -99,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only-images", metavar="FILE", help="judge on these pictures alone: an image id a line")
     parser.add_argument(
         "--references", type=int, metavar="N", help="compare with N references; default: the protocol's"
+    )
+    parser.add_argument(
+        "--corpus",
+        metavar="FILE",
+        help="captions that rewards count words in (idf of EMScore, the reward cider-d): id -> captions, or any source "
+        "of captions; default: the benchmark's references",
     )
     parser.add_argument("--split", help="of a table or JSON lines; default: test, or all")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default 1000; 0: no intervals)")

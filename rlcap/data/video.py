@@ -16,15 +16,19 @@ from rlcap.data.content import BadImage, Source, named, readable
 SEEK_PAST = 4.0  # seconds to the next frame from which a jump to a key frame is tried instead of decoding all between
 SLACK = 0.5  # seconds that a file may end before its header says
 UNIFORM = "uniform:8"  # where nothing else is said
-CHOICES = '"uniform:8" (so many frames), "fps:2:32" (frames a second, and at most so many) or "times:0.5,2" (seconds)'
+CHOICES = (
+    '"uniform:8" (so many frames), "linspace:8" (with the first and the last), "fps:2:32" (frames a second, and at '
+    'most so many) or "times:0.5,2" (seconds)'
+)
 
 
 @dataclass(frozen=True)
 class FrameChoice:
     """Which frames of a video are looked at.
 
-    kind: "uniform" (the middles of `most` equal parts, as TSN tests), "fps" (one every 1 / `fps` seconds from the
-    start; `most` spread evenly over the video where that would be more), or "times" (`times`, in seconds).
+    kind: "uniform" (the middles of `most` equal parts, as TSN tests), "linspace" (the frames floor(linspace(0, last,
+    `most`)), as EMScore), "fps" (one every 1 / `fps` seconds from the start; `most` spread evenly over the video where
+    that would be more), or "times" (`times`, in seconds).
     """
 
     kind: str
@@ -34,9 +38,9 @@ class FrameChoice:
 
     @classmethod
     def parse(cls, text: str) -> "FrameChoice":
-        """Read "uniform:8", "fps:2:32" or "times:0.5,2"; raises ValueError saying what is allowed."""
+        """Read "uniform:8", "linspace:8", "fps:2:32" or "times:0.5,2"; raises ValueError saying what is allowed."""
         kind, _, rest = text.partition(":")
-        if kind == "uniform" and re.fullmatch(r"[1-9]\d*", rest):
+        if kind in ("uniform", "linspace") and re.fullmatch(r"[1-9]\d*", rest):
             return cls(kind, int(rest))
         if kind == "fps" and (found := re.fullmatch(r"(\d+\.?\d*|\.\d+):([1-9]\d*)", rest)) and float(found[1]) > 0:
             return cls(kind, int(found[2]), fps=float(found[1]))
@@ -53,16 +57,20 @@ class FrameChoice:
 
     def __str__(self) -> str:
         """The text that `parse` reads."""
-        if self.kind == "uniform":
-            return f"uniform:{self.most}"
+        if self.kind in ("uniform", "linspace"):
+            return f"{self.kind}:{self.most}"
         if self.kind == "fps":
             return f"fps:{self.fps:g}:{self.most}"
         return "times:" + ",".join(f"{time:.6f}".rstrip("0").rstrip(".") for time in self.times)
 
-    def moments(self, duration: float) -> list[float]:
-        """The seconds at which a video of `duration` seconds is looked at."""
+    def moments(self, duration: float, rate: float = 0.0) -> list[float]:
+        """The seconds at which a video of `duration` seconds and `rate` frames a second (for linspace) is looked at."""
         if self.kind == "times":
             return list(self.times)
+        if self.kind == "linspace":
+            last = max(round(duration * rate) - 1, 0)
+            frames = [last * index // max(self.most - 1, 1) for index in range(self.most)]
+            return [(frame + 0.5) / rate for frame in frames]  # amid their time on the screen
         if self.kind == "fps":
             dense = math.ceil(duration * self.fps - 1e-6)
             if dense <= self.most:
@@ -82,7 +90,10 @@ def open_video(source: Source, choice: FrameChoice) -> list[Image.Image]:
         duration = _duration(container, stream)
         if duration <= 0:
             raise BadImage(name, "has no frames")
-        moments = choice.moments(duration)
+        rate = float(stream.average_rate or 0)
+        if choice.kind == "linspace" and not rate:
+            raise BadImage(name, "does not say how many frames a second it has")
+        moments = choice.moments(duration, rate)
         late = max(moments)
         if late > duration + SLACK:
             raise BadImage(name, f"is {duration:g} seconds long; there is no frame at {late:g} seconds")

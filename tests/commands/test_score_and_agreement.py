@@ -119,6 +119,18 @@ def test_what_is_wrong_is_one_message(
     assert message in capsys.readouterr().err
 
 
+def test_rewards_count_on_the_corpus_of_the_command_line(tmp_path: Path) -> None:
+    judged.foil(tmp_path)
+    (tmp_path / "train.json").write_text('{"a": ["a dog runs"], "b": ["a red bus", "a bus"], "c": ["two cats"]}')
+    what = ["agreement", "--benchmark", "foil", "--data", str(tmp_path), "--metric", "own=rewards.cider_d:CiderD"]
+    documents = []
+    for more in ([], ["--corpus", str(tmp_path / "train.json")]):
+        rlcap([*what, "--resamples", "0", "--output", str(tmp_path / "out.json"), *more])
+        described = json.loads((tmp_path / "out.json").read_text())["metrics"]["own"]["metric"]
+        documents.append(described["documents"])
+    assert documents == [2, 3]
+
+
 def test_agreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pycocoevalcap")
     pytest.importorskip("matplotlib")

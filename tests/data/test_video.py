@@ -53,6 +53,8 @@ def test_other_choices_are_refused(text: str) -> None:
 def test_the_frame_on_the_screen(clip: Path, seek_past: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "SEEK_PAST", seek_past)
     wanted = {"uniform:5": [5, 15, 25, 35, 45], "fps:10:50": list(range(50)), "fps:4:99": [0, 2, 5, 7, 10, 12, 15, 17]}
+    wanted["linspace:10"] = np.linspace(0, 49, 10).astype(int).tolist()  # as EMScore takes them
+    wanted["linspace:1"] = [0]
     wanted["times:4.95,0,1.2,1.19,3.3,3.3"] = [49, 0, 12, 11, 33, 33]
     for choice, numbers in wanted.items():
         found = [frame_number(frame) for frame in open_video(clip, FrameChoice.parse(choice))]

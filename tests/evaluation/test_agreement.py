@@ -99,6 +99,32 @@ class Length:
         return {"name": self.__name__, "scale": self.scale}
 
 
+class Counting:
+    """A reward that counts on a corpus, and keeps it."""
+
+    __name__ = "counting"
+    needs: frozenset[str] = frozenset()
+    uses_corpus = True
+
+    def __init__(self, corpus: Any = None) -> None:
+        self.corpus = corpus
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
+        return [float(len(self.corpus))] * len(completions)
+
+
+def test_rewards_count_on_the_corpus_that_is_given(tmp_path: Path) -> None:
+    judged.foil(tmp_path)
+    benchmark = load_benchmark("foil", tmp_path)
+    name = f"{__name__}:Counting"
+    (own,) = resolve([name], {}, benchmark)
+    assert own.reward is not None
+    assert own.reward.corpus == {c.image_id: list(c.references) for c in reversed(benchmark.candidates)}  # type: ignore[attr-defined]
+    (given,) = resolve([name], {}, benchmark, {"train": ["a dog"]})
+    assert given.reward is not None
+    assert given.reward.corpus == {"train": ["a dog"]}  # type: ignore[attr-defined]
+
+
 class NoScore(Length):
     needs = frozenset()
 

@@ -132,7 +132,7 @@ def test_vatex_eval(tmp_path: Path) -> None:
     benchmark = load_benchmark("vatex-eval", tmp_path, Reading(references=1))
     assert benchmark.candidates[2].caption == "three words here"
     assert benchmark.candidates[2].references == ("reference 0 of 2",)
-    assert benchmark.candidates[2].visual == {"video": str(tmp_path / "v2.mp4"), "video_frames": "uniform:10"}
+    assert benchmark.candidates[2].visual == {"video": str(tmp_path / "v2.mp4"), "video_frames": "linspace:10"}
     assert isinstance(benchmark.judgments, Ratings)
     assert not benchmark.judgments.pooled
     assert benchmark.judgments.values.tolist() == [[1, 4, 1], [2, 3, 1], [3, 2, 5], [4, 1, 5]]

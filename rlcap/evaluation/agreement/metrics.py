@@ -27,13 +27,18 @@ class Metric:
         return describe_classical(self.name, benchmark) if self.reward is None else rewards.describe(self.reward)
 
 
-def resolve(names: Sequence[str], options: Mapping[str, Mapping[str, Any]], benchmark: Benchmark) -> list[Metric]:
+def resolve(
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    benchmark: Benchmark,
+    corpus: Mapping[str, Sequence[str]] | None = None,
+) -> list[Metric]:
     """The metrics of the names given: classical ones (`bleu-1` … `cider-d`), rewards, or LABEL=NAME.
 
     A label tells apart several rewards of one name with different `options` (by label, else by name). The classical
     `cider-d` takes precedence over the reward of that name, which is still there as `rewards.cider_d:CiderD`. Rewards
-    that count on a corpus get the benchmark's references. Raises ValueError for an unknown name or option, options of
-    a metric that is not asked for or takes none, and two metrics of one label.
+    that count on a corpus get `corpus` (id -> captions), or else the benchmark's references. Raises ValueError for an
+    unknown name or option, options of a metric that is not asked for or takes none, and two metrics of one label.
     """
     split = [_label_and_name(text) for text in names]
     labels = [label for label, _ in split]
@@ -48,7 +53,7 @@ def resolve(names: Sequence[str], options: Mapping[str, Mapping[str, Any]], benc
         own = dict(options.get(label, {}))
         if name in CLASSICAL and own:
             raise ValueError(f"the metric {name} takes no options, but {', '.join(own)} were given")
-        reward = None if name in CLASSICAL else _reward(name, own, benchmark)
+        reward = None if name in CLASSICAL else _reward(name, own, _references(benchmark) if corpus is None else corpus)
         metrics.append(Metric(label, name, reward))
     return metrics
 
@@ -60,17 +65,21 @@ def _label_and_name(text: str) -> tuple[str, str]:
     return (label, name) if equals else (text, text)
 
 
-def _reward(name: str, options: dict[str, Any], benchmark: Benchmark) -> Reward:
+def _reward(name: str, options: dict[str, Any], corpus: Mapping[str, Sequence[str]]) -> Reward:
     if ":" not in name and name not in rewards.BUILT_IN:
         raise ValueError(
             f"there is no metric {name!r}; there are {', '.join(CLASSICAL)}, the rewards "
             f"{', '.join(key for key in rewards.BUILT_IN if key not in CLASSICAL)}, and your own as "
             "package.module:attribute"
         )
-    corpus: dict[str, list[str]] = {}
-    for candidate in benchmark.candidates:
-        corpus.setdefault(candidate.image_id, list(candidate.references))
     return rewards.load(name, corpus=corpus, **options)
+
+
+def _references(benchmark: Benchmark) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for candidate in benchmark.candidates:
+        found.setdefault(candidate.image_id, list(candidate.references))
+    return found
 
 
 def score(metrics: Sequence[Metric], benchmark: Benchmark, batch_size: int, workers: int) -> dict[str, np.ndarray]:

@@ -13,8 +13,10 @@ from rlcap.evaluation.agreement.readers import Reading
 NAME = "activitynet-foil"
 PROTOCOL = (
     "each sentence is scored on its segment of the video, a paragraph by the mean of its sentences; accuracy over "
-    "pairs of paragraphs; references are the sentences of the other annotator of whose seconds the segment covers more "
-    "than 0.4, all where there is none (EMScore). Ten frames a segment: here the middles of ten equal parts"
+    "pairs of paragraphs; references are the sentences of the other annotator of whose seconds the segment covers "
+    "more than 0.4, all where there is none (EMScore). Ten frames a segment, the middles of ten equal parts: not "
+    "known to be as published. Learned metrics: idf on the captions of --corpus, which in EMScore are ActivityNet's "
+    "training sentences of at most 66 words; without it on the references here, which is not as published"
 )
 FRAMES = 10
 COVERED = 0.4

@@ -10,8 +10,9 @@ from rlcap.evaluation.agreement.readers import Reading
 NAME = "foil"
 PROTOCOL = (
     "accuracy over every pair of a caption and its foil; references are COCO's without that caption, all of them "
-    "(4-ref) or the first (1-ref) (Polos). PAC-S leaves out pictures that its encoder was trained on and takes one "
-    "pair a picture: name the pictures to keep"
+    "(4-ref) or the first (1-ref) (Polos). Not as PAC-S measures, which takes one pair a picture, of some 8,000 "
+    "pictures that its encoder was not trained on: pictures can be named (--only-images), which pair it takes is not "
+    "known"
 )
 
 

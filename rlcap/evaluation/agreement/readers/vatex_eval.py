@@ -15,11 +15,13 @@ from rlcap.evaluation.agreement.readers import Reading
 
 NAME = "vatex-eval"
 PROTOCOL = (
-    "scores rounded to 4 decimals; τ-b and Spearman for each of three raters, then averaged (EMScore); its tables have "
-    "one reference and nine. Ten frames a video: here the middles of ten equal parts, there from first to last"
+    "scores rounded to 4 decimals; τ-b and Spearman for each of three raters, then averaged (EMScore); its tables "
+    "have one reference and nine. Ten frames a video, evenly from the first to the last. Learned metrics: idf on the "
+    "captions of --corpus, which in EMScore are VATEX's training captions; without it on the references here, which "
+    "is not as published"
 )
 RATERS = 3
-FRAMES = "uniform:10"
+FRAMES = "linspace:10"
 # All that a pickled NumPy array of texts or numbers is made of, by NumPy before and after 2.0.
 _NUMPY = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
