@@ -19,14 +19,14 @@ def load_whole(
     path: str | Path,
     what: str,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     unread: Callable[[str], bool] = lambda name: False,
     **options: Any,
 ) -> Any:
     """The model of a directory or Hub id, from safetensors or plain tensors (weights_only); no code of it is run.
 
-    unread: names of parameters that may be missing, because nothing reads them (a pooler); they are set to 0, so that a
-    hash of the weights is the same in every process.
+    dtype: "auto" is that of the stored weights. unread: names of parameters that may be missing, because nothing reads
+    them (a pooler); they are set to 0, so that a hash of the weights is the same in every process.
     Raises ValueError, with `what` before it, where the model cannot be loaded, and by key names where weights are
     missing or of other shapes.
     """

@@ -160,6 +160,10 @@ def _check(arguments: argparse.Namespace) -> None:
         from rlcap.degrading.endpoint import require_address
 
         require_address(arguments.endpoint)
+    elif arguments.degrader == "llm":
+        from rlcap.degrading.local_chat import load_chat_tokenizer
+
+        load_chat_tokenizer(arguments.model)
     if arguments.degrader == "rules" and (arguments.model or arguments.endpoint):
         raise ValueError("--model and --endpoint are for --degrader llm")
 

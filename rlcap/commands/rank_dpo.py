@@ -8,7 +8,7 @@ def main(argv: list[str]) -> None:
     from rlcap.console import say
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, require
-    from rlcap.training.chain_rows import load_chain_splits
+    from rlcap.training.chain_rows import captioned_pictures, load_chain_splits
     from rlcap.training.ranking_arguments import ChainDataArguments, RankingArguments
     from rlcap.training.ranking_dpo import RankingTrainer
 
@@ -22,6 +22,10 @@ def main(argv: list[str]) -> None:
     train, val = load_chain_splits(data, evaluated=args.eval_strategy != "no")
     captioner = run.load_captioner(captioner_arguments, train, args.seed)
     features = run.open_features(data, captioner, args.freeze, [train, val])
-    trainer = RankingTrainer(captioner, args, train, val, features=features, callbacks=run.trackers(args))
     described = run.describe(data, captioner_arguments, captioner)
+    corpus = captioned_pictures(train) if args.eval_rewards else train
+    measuring = run.load_eval_rewards(args, corpus, described)
+    trainer = RankingTrainer(
+        captioner, args, train, val, features=features, callbacks=run.trackers(args), eval_rewards=measuring
+    )
     say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'rank-dpo', described)}")

@@ -21,9 +21,17 @@ def main(argv: list[str]) -> None:
         run.require_training_references(train)
     if any("images" in function.needs for function in functions):
         run.require_pictures(train)
-    trainer = SCSTTrainer(
-        captioner, args, train, val, reward_functions=functions, features=features, callbacks=run.trackers(args)
-    )
     described = run.describe(data, captioner_arguments, captioner)
+    measuring = run.load_eval_rewards(args, train, described)
+    trainer = SCSTTrainer(
+        captioner,
+        args,
+        train,
+        val,
+        reward_functions=functions,
+        features=features,
+        callbacks=run.trackers(args),
+        eval_rewards=measuring,
+    )
     described["scored_by"] = [rewards.describe(function) for function in functions]
     say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'scst', described)}")

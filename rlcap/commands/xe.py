@@ -15,6 +15,9 @@ def main(argv: list[str]) -> None:
     run.require_training_references(train)
     captioner = run.load_captioner(captioner_arguments, train, args.seed)
     features = run.open_features(data, captioner, args.freeze, [train, val])
-    trainer = XETrainer(captioner, args, train, val, features=features, callbacks=run.trackers(args))
     described = run.describe(data, captioner_arguments, captioner)
+    measuring = run.load_eval_rewards(args, train, described)
+    trainer = XETrainer(
+        captioner, args, train, val, features=features, callbacks=run.trackers(args), eval_rewards=measuring
+    )
     say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'xe', described)}")

@@ -6,12 +6,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from rewards.whole import load_whole
 from rlcap.degrading.chain import Chain, Start
 from rlcap.degrading.conversation import CUT, Answer, Limits, Request, conversation
 
 ROOM = 64  # tokens of an answer beside the caption in it
+
+
+def load_chat_tokenizer(model: str) -> Any:
+    """The tokenizer of a chat model, a hub id or folder; ValueError where there is none, or no chat template."""
+    try:
+        AutoConfig.from_pretrained(model)
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"--model {model} is neither the folder nor the hub id of a chat model: {error}") from error
+    if not tokenizer.chat_template:
+        raise ValueError(f"{model} has no chat template: it is no chat model, or its tokenizer lacks the template")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 class LocalChat:
@@ -23,15 +38,20 @@ class LocalChat:
     def __init__(
         self, model: str, limits: Limits, *, seed: int = 0, batch: int = 16, temperature: float = 0.7, device: str = ""
     ) -> None:
-        """model: a hub id or folder. device: the GPU where there is one. Raises ValueError without a chat template."""
+        """model: a hub id or folder. device: the GPU where there is one.
+
+        Raises ValueError without a chat template, and by name where weights are missing, which would stay random.
+        """
         self.limits, self.seed, self.batch, self.temperature = limits, seed, batch, temperature
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
-        if not self.tokenizer.chat_template:
-            raise ValueError(f"{model} has no chat template: it is no chat model, or its tokenizer lacks the template")
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer = load_chat_tokenizer(model)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        language_model: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+        language_model = load_whole(AutoModelForCausalLM, model, "a causal language model", dtype="auto")
+        ends = language_model.generation_config.eos_token_id
+        # Nothing else of what its makers generate with (a repetition penalty, say): it would change the answers.
+        language_model.generation_config = GenerationConfig(
+            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
         self.model = language_model.to(self.device).eval()
 
     def chains(self, units: Iterable[list[Start]]) -> Iterator[list[tuple[Start, Chain]]]:
@@ -65,7 +85,6 @@ class LocalChat:
         tokens = self.model.generate(
             **inputs,
             max_new_tokens=max(budgets),
-            pad_token_id=self.tokenizer.pad_token_id,
             **(drawn if self.temperature > 0 else {"do_sample": False}),
         )
         new = tokens[:, inputs["input_ids"].shape[1] :]

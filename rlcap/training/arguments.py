@@ -1,6 +1,7 @@
 """What a recipe can say: data, captioner, and the settings that every trainer shares."""
 
 import importlib.util
+import json
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any, ClassVar
@@ -28,6 +29,28 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
     """Raises ValueError naming the key, its value and what is allowed, unless `condition` holds."""
     if not condition:
         raise ValueError(f"{key} is {value!r}; it must be {allowed}")
+
+
+def reward_options(key: str, options: dict | str | None, names: list[str]) -> dict[str, Any] | None:
+    """What a key says of the options of rewards, name -> options, from a recipe or, as JSON, the command line."""
+    if options is None:
+        return None
+    if isinstance(options, str):
+        try:
+            options = json.loads(options)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{key} is no JSON ({error}): {options!r}") from error
+        require(isinstance(options, dict), key, options, 'a JSON object, {"cider-d": {"eos": false}}')
+    assert not isinstance(options, str)
+    require(
+        all(isinstance(value, dict) for value in options.values()),
+        key,
+        options,
+        "the name of a reward, and under it its options",
+    )
+    unknown = set(options) - set(names)
+    require(not unknown, key, sorted(unknown), f"among the rewards {names}")
+    return options
 
 
 def settings_of(arguments: Any) -> dict[str, Any]:
@@ -219,6 +242,15 @@ class CaptionerTrainingArguments(TrainingArguments):
     eval_num_beams: int = field(default=3, metadata={"help": "beams of the captions that are evaluated; 1: greedy"})
     eval_max_new_tokens: int = field(default=20, metadata={"help": "most tokens of the captions that are evaluated"})
     eval_length_penalty: float = field(default=1.0, metadata={"help": "beam search: exponent of the length"})
+    eval_rewards: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "rewards that measure these captions, as eval/rewards/<name>: pac-s, grammar … (see Rewards)"
+        },
+    )
+    eval_reward_options: dict | str | None = field(
+        default=None, metadata={"help": "name -> options of a reward (on the command line: JSON)"}
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "stop after so many evaluations in a row without a gain"}
     )
@@ -291,11 +323,13 @@ class CaptionerTrainingArguments(TrainingArguments):
             self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
         super().__post_init__()
         world.settle(self)
+        self.eval_reward_options = reward_options("eval_reward_options", self.eval_reward_options, self.eval_rewards)
+        measured = (*self.measured, *(f"rewards/{name}" for name in self.eval_rewards))
         require(
-            self.eval_strategy == "no" or self.metric_for_best_model in self.measured,
+            self.eval_strategy == "no" or self.metric_for_best_model in measured,
             "metric_for_best_model",
             self.metric_for_best_model,
-            f"one of {', '.join(self.measured)}",
+            f"one of {', '.join(measured)}",
         )
         if self.eval_strategy != "no" and importlib.util.find_spec("pycocoevalcap") is None:
             raise ValueError(

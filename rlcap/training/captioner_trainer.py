@@ -9,7 +9,7 @@ stands on three others, which stand on transformers.Trainer:
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from captioners.base import Captioner
 from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens
+from rewards import Reward
 from rlcap.captioning import evaluating, to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
@@ -54,6 +55,7 @@ class CaptionerTrainer(ValidatingTrainer):
     train_dataset  rows of `rlcap.data.load_captions`, or a CaptionStream (needs `max_steps`)
     eval_dataset   rows of `rlcap.data.load_captions`; None trains without evaluation
     features       grid features written by `rlcap features`; pictures are then not opened
+    eval_rewards   rewards that measure the captions of evaluations; those of `args.eval_rewards`, loaded
     keep_images    batches carry the decoded pictures too (rewards that look at them)
     """
 
@@ -67,6 +69,7 @@ class CaptionerTrainer(ValidatingTrainer):
         eval_dataset: datasets.Dataset | None = None,
         *,
         features: FeatureStore | None = None,
+        eval_rewards: Sequence[Reward] = (),
         keep_images: bool = False,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class CaptionerTrainer(ValidatingTrainer):
             captioner,
             args,
             features=features,
+            eval_rewards=eval_rewards,
             data_collator=VisualCollator(captioner.preprocessor, features, keep_images=keep_images),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,

@@ -140,6 +140,19 @@ def load_rewards(args: SCSTArguments, train: datasets.Dataset | CaptionStream) -
     return [rewards.load(name, corpus=corpus, **options.get(name, {})) for name in args.rewards]
 
 
+def load_eval_rewards(
+    args: CaptionerTrainingArguments, train: datasets.Dataset | CaptionStream, described: dict[str, Any]
+) -> list[Reward]:
+    """The rewards that measure validation; what they are is added to what describes the run. See `load_rewards`."""
+    if not args.eval_rewards or args.eval_strategy == "no":
+        return []
+    corpus, options = references_of(train), args.eval_reward_options or {}
+    assert isinstance(options, dict)
+    loaded = [rewards.load(name, corpus=corpus, **options.get(name, {})) for name in args.eval_rewards]
+    described["evaluated_by"] = [rewards.describe(function) for function in loaded]
+    return loaded
+
+
 def describe(data: DataArguments, arguments: CaptionerArguments, captioner: Captioner) -> dict[str, Any]:
     """What determines a run beside its trainer's arguments: the data, and the captioner that it starts from."""
     described = settings_of(data) | settings_of(arguments)

@@ -1,11 +1,9 @@
 """The keys of `rlcap scst`."""
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from rlcap.objectives.advantages import BASELINES
-from rlcap.training.arguments import CaptionerTrainingArguments, require
+from rlcap.training.arguments import CaptionerTrainingArguments, require, reward_options
 
 AGGREGATIONS = ("sum", "group_normalized")
 OBJECTIVES = ("policy_gradient", "plackett_luce", "dico")
@@ -88,17 +86,7 @@ class SCSTArguments(CaptionerTrainingArguments):
             weights,
             f"one number a reward; there are {len(self.rewards)} rewards",
         )
-        if isinstance(self.reward_options, str):
-            self.reward_options = _parse_options(self.reward_options)
-        options = self.reward_options or {}
-        require(
-            all(isinstance(value, dict) for value in options.values()),
-            "reward_options",
-            options,
-            "the name of a reward, and under it its options",
-        )
-        unknown = set(options) - set(self.rewards)
-        require(not unknown, "reward_options", sorted(unknown), f"among the rewards {self.rewards}")
+        self.reward_options = reward_options("reward_options", self.reward_options, self.rewards)
         require(
             self.reward_aggregation in AGGREGATIONS,
             "reward_aggregation",
@@ -137,12 +125,3 @@ class SCSTArguments(CaptionerTrainingArguments):
         saved = {"save_steps": self.save_steps, "max_steps": self.max_steps} if self.save_strategy == "steps" else {}
         for key, value in saved.items():
             require(value <= 0 or value % updates == 0, key, value, f"a multiple of num_iterations ({updates})")
-
-
-def _parse_options(text: str) -> dict[str, Any]:
-    try:
-        options = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"reward_options is no JSON ({error}): {text!r}") from error
-    require(isinstance(options, dict), "reward_options", options, 'a JSON object, {"cider-d": {"eos": false}}')
-    return options

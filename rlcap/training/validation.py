@@ -1,6 +1,7 @@
 """Validation during training: captions of a split are generated and measured, and the best captioner is kept."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -8,12 +9,14 @@ from accelerate.utils import gather_object
 
 from captioners.base import Captioner
 from captioners.types import GenerationSettings
+from rewards import Reward
 from rlcap.captioning import caption_all
 from rlcap.data.features import FeatureStore
 from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.tracking import run_directory
 from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
 from rlcap.training.arguments import CaptionerTrainingArguments
+from rlcap.training.eval_rewards import reward_means
 from rlcap.training.out_of_memory import advised
 from rlcap.training.resumable import ResumableTrainer
 
@@ -22,6 +25,7 @@ class ValidatingTrainer(ResumableTrainer):
     """Evaluates by generating captions, keeps the best captioner as `best/`, and stops where it no longer gains.
 
     features: grid features written by `rlcap features`; pictures are then not opened.
+    eval_rewards: rewards that measure the captions too; they may open pictures.
     """
 
     def __init__(
@@ -30,10 +34,12 @@ class ValidatingTrainer(ResumableTrainer):
         args: CaptionerTrainingArguments,
         *,
         features: FeatureStore | None = None,
+        eval_rewards: Sequence[Reward] = (),
         **options: Any,
     ) -> None:
         super().__init__(captioner, args, **options)
         self.features = features
+        self.eval_rewards = eval_rewards
         self.best: dict[str, Any] = {"value": None, "step": None, "without_gain": 0}
         self._described: set[str] = set()  # evaluations whose pictures have been written
 
@@ -65,6 +71,7 @@ class ValidatingTrainer(ResumableTrainer):
         references = {row["image_id"]: row["references"] for row in pictures.select_columns(["image_id", "references"])}
         scored = {name: references[name] for name in captions}
         metrics = evaluate_captions(captions, scored, java=False) | self.other_measures(dataset)
+        metrics |= reward_means(self.eval_rewards, captions, pictures, self.args)
         measured = {f"{metric_key_prefix}/{name}": value for name, value in metrics.items()}
         self.log({**measured, "time/evaluate": time.perf_counter() - started})
         if self.is_world_process_zero():

@@ -97,6 +97,7 @@ def test_an_endpoint_that_goes_down_loses_nothing(captions: Path, tmp_path: Path
             ["--degrader", "llm", "--model", "m", "--endpoint", "server:80/v1"],
             "--endpoint is 'server:80/v1'; it must be",
         ),
+        (["--degrader", "llm", "--model", "no/folder/here"], "--model no/folder/here is neither the folder nor"),
         (["--model", "m"], "are for --degrader llm"),
         (["--join", "0"], "--join is 0"),
         (["--parser", "nowhere"], "spaCy"),

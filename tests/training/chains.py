@@ -27,9 +27,10 @@ def ranking_trainer(
     captioner: Any, dataset: Dataset, output: Path, recorder: Recorder | None = None, **options: Any
 ) -> RankingTrainer:
     features, val = options.pop("features", None), options.pop("val", None)
+    measuring = options.pop("measuring", ())
     settings = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-3, "max_grad_norm": 0.0}
     fixed = {"max_caption_length": 24, "eval_max_new_tokens": 8, "eval_num_beams": 1, "logging_steps": 1}
     rest = {"save_strategy": "no", "use_cpu": True, "disable_tqdm": True}
     args = RankingArguments(output_dir=str(output), **{**settings, **fixed, **rest, **options})
     callbacks = [recorder] if recorder else None
-    return RankingTrainer(captioner, args, dataset, val, features=features, callbacks=callbacks)
+    return RankingTrainer(captioner, args, dataset, val, features=features, eval_rewards=measuring, callbacks=callbacks)

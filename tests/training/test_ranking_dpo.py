@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from chains import chain_dataset, ranking_trainer
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from captioners import Captioner
+from rewards.reward import as_reward
 from rlcap.data.images import open_image
 from rlcap.data.write_features import write_features
 from rlcap.rank_eval import rank_evaluation
@@ -250,6 +252,7 @@ def test_long_captions_are_read_as_far_as_the_captioner_takes_them(
         ({"label_smoothing": 0.5}, "label_smoothing is 0.5; it must be 0 or more and below 0.5"),
         ({"reference": "none"}, "reference is 'none'; it must be one of frozen_copy, adapters_off, stored"),
         ({"reference_dir": "x"}, "reference_dir is 'x'; it must be left out unless reference is stored"),
+        ({"eval_reward_options": {"pac-s": {}}}, r"eval_reward_options is \['pac-s'\]; it must be among the rewards"),
         ({"captions_per_image": 2}, "captions_per_image is 2; it must be left out"),
         ({"eval_strategy": "steps", "metric_for_best_model": "pair"}, "metric_for_best_model is 'pair'"),
     ],
@@ -271,3 +274,31 @@ def test_answers_to_another_prompt_are_not_learned_as_captions(tmp_path: Path) -
         rank_evaluation(captioner, others)
     own = dataset.add_column("prompt", [captioner.prompt] * 3)
     ranking_trainer(captioner, own, tmp_path / "run", val=own)
+
+
+def test_generated_captions_are_measured_by_rewards_that_can_choose_the_best(tmp_path: Path) -> None:
+    dataset = chain_dataset(tmp_path, 5)
+    args = {"eval_strategy": "steps", "eval_steps": 2, "eval_rewards": ["brightness", "length"]}
+    trainer = ranking_trainer(
+        *(tiny_encoder_decoder(), dataset, tmp_path / "run"),
+        val=dataset,
+        measuring=[as_reward(brightness), as_reward(length)],
+        metric_for_best_model="rewards/length",
+        per_device_eval_batch_size=2,
+        **args,
+    )
+    trainer.train()
+    captions = json.loads((tmp_path / "run" / "captions" / "eval-000002.json").read_text())
+    measured = next(line for line in trainer.state.log_history if "eval/cider" in line)
+    assert measured["eval/rewards/length"] == pytest.approx(sum(map(len, captions.values())) / 5)
+    means = [float(np.asarray(open_image(row["image"])).mean()) for row in dataset]
+    assert measured["eval/rewards/brightness"] == pytest.approx(sum(means) / 5)
+    assert trainer.best["value"] == measured["eval/rewards/length"]
+
+
+def length(completions: list[str], **columns: Any) -> list[float]:
+    return [float(len(caption)) for caption in completions]
+
+
+def brightness(completions: list[str], images: list[Any], **columns: Any) -> list[float]:
+    return [float(np.asarray(image).mean()) for image in images]

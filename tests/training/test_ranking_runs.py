@@ -78,6 +78,23 @@ def test_rank_eval_shows_the_controls(chains: Path, captioner_folder: Path, tmp_
     assert "shuffled: every chain with another chain's picture" in rlcap(["rank-eval", *alone], tmp_path).out
 
 
+@pytest.mark.parametrize("command", ["rank-dpo", "xe", "scst"])
+def test_rewards_measure_the_captions_of_an_evaluation(
+    command: str, chains: Path, scenes: Path, captioner_folder: Path, tmp_path: Path
+) -> None:
+    given = ["--captioner", captioner_folder, "--data", chains if command == "rank-dpo" else scenes]
+    given += ["--output_dir", tmp_path / "run", "--use_cpu", "true", "--max_steps", 1, "--save_strategy", "no"]
+    given += ["--max_caption_length", 24, "--eval_max_new_tokens", 8, "--eval_strategy", "steps", "--eval_steps", 1]
+    given += ["--eval_rewards", "cider-d", "repetition", "--eval_reward_options", '{"repetition": {"n": 2}}']
+    done = rlcap([command, *given, "--metric_for_best_model", "rewards/cider-d"], tmp_path)
+    assert done.code == 0, done.err
+    measured = metrics(tmp_path / "run")[-1]
+    assert {"eval/rewards/cider-d", "eval/rewards/repetition", "eval/cider"} <= set(measured)
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert [own["name"] for own in settings["evaluated_by"]] == ["cider-d", "repetition"]
+    assert (tmp_path / "run" / "best").is_dir()
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
