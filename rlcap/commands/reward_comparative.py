@@ -8,10 +8,12 @@ def main(argv: list[str]) -> None:
     from rich.table import Table
 
     from rlcap.console import say
+    from rlcap.launching import world
     from rlcap.training.comparative_arguments import ComparativeArguments
     from rlcap.training.comparative_run import describe, run
 
     (args,) = parse(argv, "reward comparative", ComparativeArguments)
+    world.alone("reward comparative")
     report = run(args)
     for split in ("val", "test"):
         say(f"{split}: {describe(report[split])}")
