@@ -1,6 +1,7 @@
 """The end of a process group: together where all is well, at once where a rank fails."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -53,7 +54,9 @@ def test_two_ranks(how: str, tmp_path: Path) -> None:
     if how == "stopped":
         assert done.stderr.count("exitcode  : 143") == 2
     if how == "error":  # the other rank's connection is closed, and both say why they end
-        assert done.stderr.count("exitcode  : 1 ") == 2
+        codes = re.findall(r"exitcode  : (\S+)", done.stderr)
+        assert codes.count("1") >= 1
+        assert set(codes) <= {"1", "-15"}  # torchrun may tell the second one before it has left
         assert "[rank1]: ValueError: rank 1 is wrong" in done.stderr
         assert "[rank0]: RuntimeError" in done.stderr
 
