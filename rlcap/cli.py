@@ -10,7 +10,6 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from rlcap import __version__
-from rlcap.launching import process_group, stopping, world
 
 COMMANDS = {
     "quickstart": "the whole way on drawn pictures: XE, SCST, ranking-DPO, and what they brought (minutes on a CPU)",
@@ -66,6 +65,8 @@ def main(argv: list[str] | None = None) -> None:
         meant = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {meant[0]}?)" if meant else ""
         sys.exit(_message(f"there is no command {name!r}{hint}; there are: {', '.join(COMMANDS)}"))
+    from rlcap.launching import process_group, stopping, world
+
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)  # for users' own rewards; behind everything installed, so that nothing here hides that

@@ -10,6 +10,7 @@ def main(argv: list[str]) -> None:
     from rich.table import Table
 
     from rlcap.console import say
+    from rlcap.launching import world
     from rlcap.training.comparative_arguments import ComparativeArguments
     from rlcap.training.comparative_run import describe, run
 
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> None:
             "write over each other. Start it without torchrun or accelerate launch"
         )
     (args,) = parse(argv, "reward comparative", ComparativeArguments)
+    world.alone("reward comparative")
     report = run(args)
     for split in ("val", "test"):
         say(f"{split}: {describe(report[split])}")

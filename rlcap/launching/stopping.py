@@ -19,7 +19,7 @@ SAME = 5.0  # seconds in which a second SIGTERM is the first one, come by anothe
 
 
 def listen() -> None:
-    """Takes back that SIGUSR1 is ignored, which launch/node.sh hands down: before the first step it ends the process."""
+    """Takes back that SIGUSR1 is ignored, which launch/node.sh hands down: before the first step it ends a process."""
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 

@@ -46,8 +46,8 @@ def enter(command: str) -> None:
         return
     if sharded:
         raise ValueError(
-            f"accelerate was asked for {sharded[0]}, which it leaves out where there is no GPU, and there is none here: "
-            "use torchrun, which trains with DDP on CPUs"
+            f"accelerate was asked for {sharded[0]}, which it leaves out where there is no GPU, and here is none: use "
+            "torchrun, which trains with DDP on CPUs"
         )
     os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # or each rank would believe that it is the only one
 
@@ -109,10 +109,18 @@ def _missing_of_mpi(environment: Mapping[str, str], runs: int) -> str | None:
         asked = _number(environment, name)
         if asked is not None and asked > runs:
             return (
-                f"{name} says that MPI started {asked} processes, and torch.distributed would see {runs}: use torchrun, "
-                f"or set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each process. {_ALONE}"
+                f"{name} says that MPI started {asked} processes, and torch.distributed would see {runs}: use "
+                f"torchrun, or set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each process. {_ALONE}"
             )
     return None
+
+
+def alone(command: str) -> None:
+    """Raises ValueError where several processes run a command that cannot share its work."""
+    if size() > 1:
+        raise ValueError(
+            f"rlcap {command} runs in one process, and WORLD_SIZE is {size()}: start it without a launcher"
+        )
 
 
 def settle(args: "TrainingArguments") -> None:

@@ -82,7 +82,10 @@ class HeadTraining:
         args, state = self.args, self.state
         if self.run_dir is not None:
             self._resume(self.run_dir)
-        with Notice() as notice, progress(total=args.epochs, initial=state.epoch, desc="epochs", unit="epoch", disable=quiet) as bar:
+        with (
+            Notice() as notice,
+            progress(total=args.epochs, initial=state.epoch, desc="epochs", unit="epoch", disable=quiet) as bar,
+        ):
             while state.epoch < args.epochs and not state.stopped:
                 self._add_pairs()
                 metrics = {"loss": self._epoch(), **{f"eval/{k}": v for k, v in self.evaluate().items()}}
@@ -92,7 +95,12 @@ class HeadTraining:
                 state.stopped = state.epoch - patient_since >= args.patience
                 if self.run_dir is not None:
                     append_metrics(self.run_dir / "metrics.jsonl", state.step, {**metrics, "epoch": state.epoch})
-                    if state.epoch % args.save_epochs == 0 or state.epoch == args.epochs or state.stopped or notice.number:
+                    if (
+                        state.epoch % args.save_epochs == 0
+                        or state.epoch == args.epochs
+                        or state.stopped
+                        or notice.number
+                    ):
                         self._save(self.run_dir)
                 if notice.number:
                     raise Stopped(notice.number)

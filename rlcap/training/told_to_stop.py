@@ -48,7 +48,7 @@ class StopWhenTold(TrainerCallback):
             raise Stopped(self._number)
 
     def _agreed(self, args: TrainingArguments) -> int:
-        """The highest number that any rank was told, or 0: one integer a step, where gradients have just been summed."""
+        """The highest number that any rank was told, or 0: an integer a step, where gradients have just been summed."""
         if args.world_size == 1:
             return self._notice.number
         told = torch.tensor(self._notice.number, device=args.device)
@@ -56,9 +56,7 @@ class StopWhenTold(TrainerCallback):
         return int(told)
 
 
-def train(
-    trainer: Trainer, resume_from: Path | None, *, can_save: Callable[[int], bool] = lambda step: True
-) -> None:
+def train(trainer: Trainer, resume_from: Path | None, *, can_save: Callable[[int], bool] = lambda step: True) -> None:
     """Trains to the end, from a checkpoint or anew. Raises Stopped where it was told to stop, once all is saved.
 
     can_save: whether a run can go on from a checkpoint of this step.

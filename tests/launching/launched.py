@@ -17,7 +17,12 @@ def environment(**more: Any) -> dict[str, str]:
     """This one, as it would be outside of any launcher, and `more`."""
     foreign = ("ACCELERATE", "SLURM", "TORCHELASTIC")
     here = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    return {**here, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, **{key: str(value) for key, value in more.items()}}
+    return {
+        **here,
+        "OMP_NUM_THREADS": "1",
+        "PYTHON": sys.executable,
+        **{key: str(value) for key, value in more.items()},
+    }
 
 
 def free_port() -> int:

@@ -71,7 +71,9 @@ def test_scripts_are_bash_and_can_be_started(script: str) -> None:
 
 def test_scripts_name_what_they_miss() -> None:
     started = {"PATH": os.environ["PATH"], "NODES": "2"}
-    done = subprocess.run(["bash", str(LAUNCH / "torchrun.sh")], check=False, env=started, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", str(LAUNCH / "torchrun.sh")], check=False, env=started, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert "NODE_RANK: which of the machines is this?" in done.stderr
     done = subprocess.run(["bash", str(LAUNCH / "node.sh")], check=False, env=started, capture_output=True, text=True)

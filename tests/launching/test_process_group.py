@@ -1,49 +1,64 @@
 """The end of a process group: together where all is well, at once where a rank fails."""
 
+import os
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from launched import LAUNCH, TORCHRUN, environment
 
 from rlcap.launching import process_group
 from rlcap.launching.process_group import torn_down
+
+SCRIPT = """
+import torch, torch.distributed as dist
+from rlcap.launching.process_group import torn_down
 from rlcap.launching.stopping import Stopped
-
-
-def _work(rank: int, folder: str, how: str) -> None:
-    started = time.monotonic()
-    try:
-        with torn_down():
-            dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-            dist.barrier()  # the rank that fails does not leave while the other one still connects to it
-            if how == "stopped":
-                raise Stopped(15)
-            if how == "error" and rank == 1:
-                raise ValueError("rank 1 is wrong")
-            if how == "error":
-                dist.all_reduce(torch.zeros(1))  # with a rank that does not come
-    except BaseException as error:
-        told = f"{type(error).__name__} {error}"
-    else:
-        told = "well"
-    late = time.monotonic() - started > 15
-    Path(folder, str(rank)).write_text(f"{told}{' late' if late else ''}{' up' if dist.is_initialized() else ''}")
+try:
+    with torn_down():
+        dist.init_process_group("gloo")
+        dist.barrier()
+        HOW
+finally:
+    print("gone" if not dist.is_initialized() else "still there", flush=True)
+"""
+HOW = {
+    "well": "pass",
+    "stopped": "raise Stopped(15)",
+    "error": """if dist.get_rank() == 1:
+            raise ValueError("rank 1 is wrong")
+        dist.all_reduce(torch.zeros(1))  # with a rank that does not come""",
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["well", "stopped", "error"])
+@pytest.mark.parametrize("how", HOW)
 def test_two_ranks(how: str, tmp_path: Path) -> None:
-    mp.spawn(_work, (str(tmp_path), how), nprocs=2)
-    told = [Path(tmp_path, rank).read_text() for rank in "01"]
-    if how == "error":
-        assert told[1] == "ValueError rank 1 is wrong"
-        assert told[0].startswith(("RuntimeError", "DistBackendError"))  # the connection is closed
-        assert not told[0].endswith(("late", "up"))
-    else:
-        assert told == [{"well": "well", "stopped": "Stopped 143"}[how]] * 2
+    (tmp_path / "script.py").write_text(SCRIPT.replace("HOW", HOW[how]))
+    path = os.pathsep.join([str(LAUNCH.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")],
+        env=environment(PYTHONPATH=path),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.count("gone") == 2, done.stderr
+    assert done.returncode == (0 if how == "well" else 1), done.stderr
+    if how == "stopped":
+        assert done.stderr.count("exitcode  : 143") == 2
+    if how == "error":  # the other rank's connection is closed, and both say why they end
+        codes = re.findall(r"exitcode  : (\S+)", done.stderr)
+        assert codes.count("1") >= 1
+        assert set(codes) <= {"1", "-15"}  # torchrun may tell the second one before it has left
+        assert "[rank1]: ValueError: rank 1 is wrong" in done.stderr
+        assert "[rank0]: RuntimeError" in done.stderr
 
 
 def _held_up(rank: int, folder: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import text_encoders
 from commands import Moment, rlcap
 from safetensors.torch import load_file
-from test_resume import XE, Chain, arguments, assert_same, learned, metrics
+from test_resume import XE, Chain, assert_same, learned, metrics
 
 from rlcap.launching import stopping
 from rlcap.launching.stopping import Notice, Stopped
@@ -93,7 +93,9 @@ def test_scst_stops_where_all_updates_on_its_samples_are_done(
     options |= {"num_iterations": 2, "learning_rate": 3e-3, "save_strategy": "no", "logging_steps": 1}
     chain = Chain("scst", options, scenes, captioner_folder, tmp_path)
     chain.run_whole()
-    chain.tell(Moment("open", r"metrics\.jsonl a", 2, USR1), CODES[USR1])  # noticed in step 3, whose samples serve step 4
+    chain.tell(
+        Moment("open", r"metrics\.jsonl a", 2, USR1), CODES[USR1]
+    )  # noticed in step 3, whose samples serve step 4
     assert chain.checkpoints() == {"checkpoint-4"}
     chain.finish()
     assert metrics(chain.killed) == metrics(chain.whole)
@@ -108,7 +110,9 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(60):
             words = rng.choice(["red", "blue", "green"]), rng.choice(["circle", "square", "star"])
             line = {"captions": [f"A small {words[0]} {words[1]} is on the left."]}
-            file.write(json.dumps({"image": f"{number}.png", "split": "val" if number % 6 == 5 else "train", **line}) + "\n")
+            file.write(
+                json.dumps({"image": f"{number}.png", "split": "val" if number % 6 == 5 else "train", **line}) + "\n"
+            )
     return path
 
 
@@ -130,7 +134,9 @@ def test_a_learned_reward(step: int, captions: Path, tmp_path: Path) -> None:
     assert told.code == CODES[TERM], told.err
     assert (tmp_path / "told" / f"checkpoint-{step}").is_dir()
     assert "going on from" in rlcap(command(tmp_path / "told"), tmp_path).out
-    whole, stopped = (load_file(tmp_path / name / "checkpoint-15" / "trained.safetensors") for name in ("whole", "told"))
+    whole, stopped = (
+        load_file(tmp_path / name / "checkpoint-15" / "trained.safetensors") for name in ("whole", "told")
+    )
     assert all((whole[name] == stopped[name]).all() for name in whole)
     whole, stopped = (learned(tmp_path / name / "final") for name in ("whole", "told"))
     assert whole == stopped

@@ -80,6 +80,13 @@ def test_sharding_that_would_be_left_out_is_an_error(monkeypatch: pytest.MonkeyP
         world.enter("xe")
 
 
+def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    world.alone("quickstart")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="rlcap quickstart runs in one process, and WORLD_SIZE is 2"):
+        world.alone("quickstart")
+
+
 def launched(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     here = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE")}
     return subprocess.run(
@@ -92,13 +99,15 @@ def launched(*command: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+MACHINE_1 = ("--machine_rank", "1", "--main_process_ip", "127.0.0.1", "--main_process_port", "29511")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
         ("--cpu", "--num_processes", "2"),
-        ("--cpu", "--num_processes", "2", "--num_machines", "2", "--machine_rank", "1")
-        + ("--main_process_ip", "127.0.0.1", "--main_process_port", "29511"),
+        ("--cpu", "--num_processes", "2", "--num_machines", "2", *MACHINE_1),
     ],
 )
 def test_accelerate_that_silently_starts_one_process(asked: tuple[str, ...]) -> None:

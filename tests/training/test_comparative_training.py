@@ -1,5 +1,7 @@
 """Training of the comparative scorer: that it learns, from every kind of judgment, and that a killed run goes on."""
 
+import os
+import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from rewards.comparative.encoders import PictureEncoder
 from rlcap.data.judgments import JudgedCaption, Judgments
 from rlcap.data.pairs import levels_of
 from rlcap.evaluation.judged import agreement
+from rlcap.launching.stopping import Stopped
 from rlcap.tracking.run_directory import read_metrics
 from rlcap.training.comparative import HeadTraining, cosine
 from rlcap.training.comparative_arguments import ComparativeArguments
@@ -115,14 +118,17 @@ def test_ratings_are_predicted_on_their_scale() -> None:
 
 @dataclass(frozen=True)
 class Interrupting(JudgedVectors):
-    """Training captions that end the process, as Ctrl-C would, when they are read for the 30th time."""
+    """Training captions that end the process, as Ctrl-C would, or tell it to stop, when they are read the 30th time."""
 
     reads: list[int] = field(default_factory=list)
+    told: int | None = None  # the signal, in place of Ctrl-C
 
     def rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.reads.append(len(index))
         if len(self.reads) == 30:
-            raise KeyboardInterrupt
+            if self.told is None:
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), self.told)
         return super().rows(index)
 
 
@@ -141,6 +147,20 @@ def test_a_killed_run_goes_on_to_the_same_bits(changes: dict[str, object], tmp_p
     lines = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "killed")]
     assert lines[0] == lines[1]
     assert [line["epoch"] for line in lines[0]] == list(range(1, 13))
+
+
+def test_told_to_stop_it_saves_at_the_end_of_the_epoch(tmp_path: Path) -> None:
+    train, val = judged(40, 0), judged(20, 1)
+    args = replace(SETTINGS, loss="mse", save_epochs=100)
+    whole = HeadTraining(train, val, args, tmp_path / "whole").run(quiet=True)
+    with pytest.raises(Stopped) as stopped:
+        HeadTraining(Interrupting(**vars(train), told=signal.SIGUSR1), val, args, tmp_path / "told").run(quiet=True)
+    assert stopped.value.code == 138
+    done = read_metrics(tmp_path / "told" / "metrics.jsonl")[-1]["epoch"]
+    assert 4 <= done < 12
+    assert (tmp_path / "told" / f"checkpoint-{done}").is_dir()
+    again = HeadTraining(train, val, args, tmp_path / "told").run(quiet=True)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
 
 def test_patience_stops_and_the_best_weights_stay() -> None:
