@@ -19,7 +19,8 @@
 # launch/ddp.yaml; RANKS is the number of ranks a node, if not that of its GPUs.
 set -euo pipefail
 
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MASTER_ADDR=${nodes[0]}
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 40000))
 export MASTER_ADDR MASTER_PORT
 

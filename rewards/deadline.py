@@ -2,6 +2,7 @@
 
 import faulthandler
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,8 @@ def deadline(seconds: float | None, what: str) -> Iterator[None]:
         raise RuntimeError(f"{what}: no answer within {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, late)
-    faulthandler.dump_traceback_later(seconds + GRACE, exit=True)
+    if sys.__stderr__ is not None:  # notebooks and tests put something that is no file in the place of sys.stderr
+        faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=sys.__stderr__)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

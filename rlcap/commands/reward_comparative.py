@@ -1,7 +1,5 @@
 """`rlcap reward comparative`: a scorer from judgments of captions."""
 
-import os
-
 from rlcap.recipes import parse
 
 
@@ -14,13 +12,8 @@ def main(argv: list[str]) -> None:
     from rlcap.training.comparative_arguments import ComparativeArguments
     from rlcap.training.comparative_run import describe, run
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(
-            "rlcap reward comparative runs in one process, where its head trains in seconds to minutes; several would "
-            "write over each other. Start it without torchrun or accelerate launch"
-        )
-    (args,) = parse(argv, "reward comparative", ComparativeArguments)
     world.alone("reward comparative")
+    (args,) = parse(argv, "reward comparative", ComparativeArguments)
     report = run(args)
     for split in ("val", "test"):
         say(f"{split}: {describe(report[split])}")

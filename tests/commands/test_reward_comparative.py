@@ -134,7 +134,9 @@ def test_what_is_missing_at_the_end_is_said_at_the_start(
 
 
 def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="comparative runs in one process"):
+    launched = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="comparative runs in one process, and WORLD_SIZE is 2"):
         main([*command(data, tmp_path / "run"), "--debug"])
     assert not (tmp_path / "run").exists()

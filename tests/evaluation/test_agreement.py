@@ -158,7 +158,7 @@ def test_rewards_see_pictures_and_each_caption_once(tmp_path: Path) -> None:
     table = as_markdown(benchmark, [first, second], 20, 0)
     assert "| short | 25.000 [" in table
     assert "| metric | accuracy | accuracy HC |" in table
-    assert "4 images, 8 captions, 20 judgments" in table
+    assert "4 images, 8 captions, 4 judgments" in table
 
 
 def test_names_that_are_not_there() -> None:

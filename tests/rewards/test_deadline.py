@@ -1,6 +1,7 @@
 """A reward that hangs is stopped and named; one that answers in time is left alone."""
 
 import asyncio
+import io
 import signal
 import subprocess
 import sys
@@ -43,6 +44,11 @@ def test_one_that_answers_is_left_alone_and_the_handler_is_given_back() -> None:
     time.sleep(0.5)  # nothing comes later
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # has no file descriptor
+    assert score([quick], CAPTIONS, {}, timeout=5.0) == {"quick": [5.0, 5.0]}
 
 
 def test_no_deadline_waits() -> None:
