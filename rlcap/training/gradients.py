@@ -59,5 +59,6 @@ class MeanGradients:
 
 
 def _finite(gradients: list[Tensor]) -> bool:
+    # Of sharded parameters (DTensor) each rank looks at its shard; the ranks' findings are added up.
     local = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
     return not local or bool(torch.stack(torch._foreach_norm(local)).isfinite().all())

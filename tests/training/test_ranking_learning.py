@@ -1,7 +1,7 @@
 """Ranking-DPO learns: unseen chains far better than before, and with vision tuned what a frozen encoder cannot see.
 
 The pictures are scenes of a single circle, whose details a tiny vision model learns to see in seconds. Whole scenes
-take more pictures and steps than a test has (docs/results.md, "Quickstart").
+take longer: why the quickstart's stage is too short for them is in docs/results.md.
 """
 
 import random
