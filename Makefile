@@ -31,6 +31,7 @@ test: install
 	$(BIN)/python -m pytest tests
 
 check-style: install
+	@! git grep -nE '^(<{7}|>{7}) '  # a merge that was left unfinished
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
