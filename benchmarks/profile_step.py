@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from scst_step import MODELS, Bench
+from scst_step import MODELS, Bench, of_model
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -76,7 +76,7 @@ def main() -> None:
     machine = f"{arguments.threads} threads, peak {can_do / 1e9:,.0f} GFLOP/s, torch {torch.__version__}"
     print(f"{machine}, {arguments.pixels} px")
     for model in arguments.models:
-        bench = Bench(model, arguments.baseline, arguments.pixels)
+        bench = of_model(model, arguments.baseline, arguments.pixels)
         bench.rlcap()
         counted = operations(bench)
         times = [bench.rlcap() for _ in range(arguments.repetitions)]

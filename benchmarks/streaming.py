@@ -119,7 +119,7 @@ def epoch(folder: Path, rows: int, workers: int, pixels: int) -> tuple[float, li
 
 def rate_of_a_step(pixels: int, steps: int = 5) -> float:
     """Pictures a second that an SCST step takes."""
-    bench = scst_step.Bench("vit-gpt2", "leave_one_out", pixels)
+    bench = scst_step.of_model("vit-gpt2", "leave_one_out", pixels)
     bench.rlcap()
     return scst_step.PICTURES / statistics.median(bench.rlcap()["step"] for _ in range(steps))
 
