@@ -1,11 +1,12 @@
 """The base of all trainers: transformers.Trainer, and what captioning needs, once.
 
-A subclass says what its objective is (`batch_loss`). Here is the step around it, and what is logged of it. The class
-stands on three others, which stand on transformers.Trainer:
+A subclass says what its objective is (`prepare`, `batch_loss`). Here is the step around it. The class stands on four
+others, which stand on transformers.Trainer:
 
-    validation.py   ValidatingTrainer   captions of a split are measured, the best captioner kept
-    resumable.py    ResumableTrainer    checkpoints that are whole or not there, and a resume to the same bits
-    hub.py          HubTrainer          what goes to the Hugging Face Hub
+    logging_trainer.py  LoggingTrainer     what is logged of the steps
+    validation.py       ValidatingTrainer  captions of a split are measured, the best captioner kept
+    resumable.py        ResumableTrainer   checkpoints that are whole or not there, and a resume to the same bits
+    hub.py              HubTrainer         what goes to the Hugging Face Hub
 """
 
 import time
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 
 import datasets
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, set_seed
@@ -29,27 +30,23 @@ from rlcap.captioning import evaluating, nothing, to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.stream import CaptionStream
-from rlcap.evaluation.samples import sample_checkers, sample_measures
 from rlcap.objectives.reduction import Total
-from rlcap.tracking import run_directory
 from rlcap.tracking.console_callback import ConsoleCallback
-from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training.arguments import CaptionerTrainingArguments, require
 from rlcap.training.gradient_check import GradientCheck
+from rlcap.training.logging_trainer import LoggingTrainer
 from rlcap.training.not_finite import CAUGHT, NotFinite, SkippedBatches
 from rlcap.training.out_of_memory import advised
 from rlcap.training.parts import parameter_groups
 from rlcap.training.randomness import generator_of, seed_of
-from rlcap.training.running_means import RunningMeans
 from rlcap.training.sharded import all_agree
 from rlcap.training.step_loss import StepLoss
 from rlcap.training.training_rows import TrainingRows
-from rlcap.training.validation import ValidatingTrainer
 
 Batch = dict[str, Any]
 
 
-class CaptionerTrainer(ValidatingTrainer):
+class CaptionerTrainer(LoggingTrainer):
     """Trains a captioner by an objective over the scores of K captions a picture.
 
     captioner      trained in place; `args.freeze` names the parts that stay
@@ -105,17 +102,12 @@ class CaptionerTrainer(ValidatingTrainer):
         # The loss is normalised by StepLoss, over all micro-batches and ranks: Trainer must not divide it once more.
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
-        self.means = RunningMeans()
         self.training_rows = TrainingRows(train_dataset, args)
         self.step_loss = StepLoss(self.loss_weights)
         self.gradient_check = GradientCheck()
-        self.sample_checkers = sample_checkers(args.sample_checkers)
-        self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
-        self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
         self._batches: list[Batch] = []  # the micro-batches of a step
         self._prepared: list[Batch | None] = []
         self._micro_step = 0
-        self._phase_seconds = 0.0
         self.skipped = SkippedBatches(self.run_dir, args.process_index, args.max_not_finite)
 
     # What subclasses say
@@ -271,17 +263,6 @@ class CaptionerTrainer(ValidatingTrainer):
     def _where(self, purpose: str) -> tuple[int | str, ...]:
         return self.args.seed, self.state.global_step, self._micro_step, self.args.process_index, purpose
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Times a phase of the step into `time/<name>`; the rest of the step is `time/update`."""
-        started = time.perf_counter()
-        yield
-        if self.captioner.device.type == "cuda":
-            torch.cuda.synchronize(self.captioner.device)
-        seconds = time.perf_counter() - started
-        self._phase_seconds += seconds
-        self.means.add(f"time/{name}", seconds)
-
     def seen(self, visual: Batch) -> Batch:
         """The pictures of a batch, or what a frozen vision model makes of them, once for all uses."""
         if "vision" not in self.captioner.frozen:
@@ -301,38 +282,3 @@ class CaptionerTrainer(ValidatingTrainer):
                 captions = [captions[index] for index in order]
             chosen.append(captions)
         return self.captioner.tokenize(chosen, max_length=self.args.max_caption_length).to(self.captioner.device)
-
-    # Logging
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means since the last log over all ranks, and writes the line to `metrics.jsonl` too.
-
-        The seconds of the whole training, which transformers logs at its end, are of this start alone: they are shown,
-        and not written.
-        """
-        if "train_runtime" in logs:
-            super().log({"time/train": logs["train_runtime"]}, start_time)
-            return
-        if "loss" in logs:
-            means = self.means.drain(gather_object([self.means.state()]))
-            samples = gather_object(self.last_samples)
-            logs = {**logs, **means, **(sample_measures(samples, self.sample_checkers) if samples else {})}
-            for table in self._sample_tables():
-                table.log_samples(self.state.global_step, self.last_records)
-        super().log(logs, start_time)
-        if self.is_world_process_zero():
-            run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
-
-    def will_show_samples(self, steps: int = 1) -> bool:
-        """Whether one of the next steps ends in a log that has a table to show samples in."""
-        args, done = self.args, self.state.global_step
-        logged = args.logging_strategy == "epoch" or any(
-            (args.logging_first_step and step == 1)
-            or (args.logging_strategy == "steps" and step % self.state.logging_steps == 0)
-            for step in range(done + 1, done + 1 + steps)
-        )
-        return logged and bool(self._sample_tables())
-
-    def _sample_tables(self) -> list[WandbCallback]:
-        # W&B's run, and with it the table, is open on the main process alone; elsewhere nothing is shown.
-        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WandbCallback)]

@@ -4,11 +4,13 @@ What calls our code is accelerate's own wrapper of DeepSpeed's engine; the engin
 order of calls on whole weights. That DeepSpeed itself keeps to it is for `benchmarks/sharded_gpu.py` to show.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.deepspeed import DeepSpeedEngineWrapper
 from small import picture_dataset
@@ -26,6 +28,8 @@ class Engine:
     def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> None:
         self.model, self.optimizer, self.clip = model, optimizer, clip
         self.norm: torch.Tensor | None = None
+        self.boundary = False
+        self.steps = 0
 
     def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
         self.boundary = is_boundary
@@ -38,6 +42,7 @@ class Engine:
         assert self.boundary
         self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
+        self.steps += 1
         self.optimizer.zero_grad(set_to_none=True)
 
     def get_global_grad_norm(self) -> torch.Tensor | None:
@@ -53,18 +58,16 @@ class ByDeepSpeed(TrainerCallback):
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         accelerator = self.trainer.accelerator
         engine = Engine(self.trainer.model, self.trainer.optimizer.optimizer, self.clip)
+        # The second is where the first is read again and again.
         accelerator.state.distributed_type = DistributedType.DEEPSPEED
+        PartialState._shared_state["distributed_type"] = DistributedType.DEEPSPEED
         accelerator.deepspeed_engine_wrapped = DeepSpeedEngineWrapper(engine)
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.trainer.accelerator.state.distributed_type = DistributedType.NO
 
 
 @pytest.fixture
-def back_to_one_process() -> Any:
+def back_to_one_process() -> Iterator[None]:
+    """Forgets what accelerate was told."""
     yield
-    from accelerate.state import AcceleratorState
-
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -88,6 +91,7 @@ def test_weights_are_those_of_other_engines(micro_batches: int, tmp_path: Path) 
         )
         (by_deepspeed(trainer) if name == "deepspeed" else trainer).train()
         found.append(captioner.state_dict())
+    assert trainer.accelerator.deepspeed_engine_wrapped.engine.steps == 2
     start = tiny_encoder_decoder().state_dict()
     assert max(float((start[name] - tensor).abs().max()) for name, tensor in found[0].items()) > 1e-4
     for name, tensor in found[0].items():

@@ -64,7 +64,7 @@ def trained(dataset: Dataset, folder: Path, size: int, micro_batches: int, **opt
     return {
         "gradients": [{name.removeprefix("module."): g for name, g in of.items()} for of in recorder.gradients],
         "lines": [{name: v for name, v in line.items() if "time" not in name} for line in lines],
-        "captions": [path.read_text() for path in sorted((folder / "captions").glob("eval-*.json"))],
+        "captions": [path.read_text() for path in sorted((folder / "captions").glob("eval-0*.json"))],
     }
 
 
