@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -225,8 +226,12 @@ class Captioner(Modes):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        # What accelerate's FSDP wraps one by one.
-        return sorted({name for model in self._inner_models() for name in model._no_split_modules or ()})
+        # What accelerate's FSDP wraps one by one: layers, but for those with weights that others use too.
+        named = {name for model in self._inner_models() for name in model._no_split_modules or ()}
+        layers = [module for module in self.modules() if type(module).__name__ in named]
+        owners = Counter(id(p) for module in self.modules() for p in module.parameters(recurse=False))
+        shared = {type(layer).__name__ for layer in layers if any(owners[id(p)] > 1 for p in layer.parameters())}
+        return sorted({type(layer).__name__ for layer in layers} - shared)
 
     @property
     def device(self) -> torch.device:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import datasets
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from captioners.base import Captioner
@@ -30,6 +31,14 @@ def evaluating(captioner: Captioner) -> Iterator[None]:
 def to_device(visual: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """The tensors of a batch on `device`."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in visual.items()}
+
+
+def nothing(captioner: Captioner) -> tuple[dict[str, torch.Tensor], CaptionTokens]:
+    """A blank picture and a caption of which no token counts: a pass over them runs all layers, and says nothing."""
+    visual = to_device(captioner.preprocess([Image.new("RGB", (64, 64))]), captioner.device)
+    ids = torch.full((1, 1, 1), captioner.codec.special.eos, device=captioner.device)
+    none = torch.zeros((1, 1), dtype=torch.bool, device=captioner.device)
+    return visual, CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), none, none)
 
 
 def decode_best(captioner: Captioner, visual: dict[str, torch.Tensor], generation: GenerationSettings) -> CaptionTokens:
@@ -68,6 +77,8 @@ def caption_all(
         for batch in progress(loader, desc="captions", unit="batch", leave=False, disable=not bar):
             bad.extend(batch["bad"])
             if batch["visual"] is None:
+                if captioner.synchronised:  # the other ranks wait for this one
+                    decode_best(captioner, nothing(captioner)[0], generation)
                 continue
             tokens = decode_best(captioner, to_device(batch["visual"], captioner.device), generation)
             texts = captioner.decode(tokens)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset
 
 from captioners.base import Captioner
 from captioners.types import CaptionTokens
-from rlcap.captioning import evaluating, to_device
+from rlcap.captioning import evaluating, nothing, to_device
 from rlcap.console import progress
 from rlcap.data.blind import Blanked, ControlledRows
 from rlcap.data.collate import VisualCollator
@@ -61,6 +61,9 @@ def score_chains(
                 scores = captioner(to_device(batch["visual"], captioner.device), captions)
             chains = unpadded(scores.log_probs, captions)
             scored = {row["position"]: chain for row, chain in zip(batch["rows"], chains, strict=True)}
+        elif captioner.synchronised:  # the other ranks wait for this one
+            with evaluating(captioner):
+                captioner(*nothing(captioner))
         for _ in range(len(batch["rows"]) + len(batch["bad"])):
             position = next(done)
             yield position, scored.get(position)

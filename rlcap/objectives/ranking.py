@@ -51,7 +51,7 @@ def plackett_luce(scores: Tensor, caption_mask: Tensor, *, label_smoothing: floa
     if label_smoothing:
         reverse = _reversed(scores, caption_mask)
         loss = (1 - label_smoothing) * loss + label_smoothing * _negative_log_likelihood(reverse, caption_mask)
-    return Total(loss.sum(), _ranked(caption_mask))
+    return Total(loss.sum(), ranked(caption_mask))
 
 
 def bradley_terry(scores: Tensor, caption_mask: Tensor, *, pairs: str = "all", label_smoothing: float = 0.0) -> Total:
@@ -66,7 +66,7 @@ def bradley_terry(scores: Tensor, caption_mask: Tensor, *, pairs: str = "all", l
     losses = -(1 - label_smoothing) * logsigmoid(gaps) - label_smoothing * logsigmoid(-gaps)
     chosen = _pairs(caption_mask, pairs)
     count = chosen.sum((1, 2))
-    return Total(((losses * chosen).sum((1, 2)) / count.clamp(min=1)).sum(), _ranked(caption_mask))
+    return Total(((losses * chosen).sum((1, 2)) / count.clamp(min=1)).sum(), ranked(caption_mask))
 
 
 def lambda_loss(
@@ -87,7 +87,7 @@ def lambda_loss(
     weights = (gains[:, :, None] - gains[:, None, :]).abs() * (discounts[:, :, None] - discounts[:, None, :]).abs()
     gaps = scores[:, :, None] - scores[:, None, :]
     losses = -(1 - label_smoothing) * logsigmoid(gaps) - label_smoothing * logsigmoid(-gaps)
-    return Total((weights * losses * _pairs(caption_mask, "all")).sum(), _ranked(caption_mask))
+    return Total((weights * losses * _pairs(caption_mask, "all")).sum(), ranked(caption_mask))
 
 
 def _negative_log_likelihood(scores: Tensor, caption_mask: Tensor) -> Tensor:
@@ -119,5 +119,6 @@ def _pairs(caption_mask: Tensor, pairs: str) -> Tensor:
     return chosen
 
 
-def _ranked(caption_mask: Tensor) -> Tensor:
+def ranked(caption_mask: Tensor) -> Tensor:
+    """The number of pictures with at least two captions, which these objectives count."""
     return (caption_mask.sum(-1) > 1).sum()

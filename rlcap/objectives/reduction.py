@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 NORMALIZATIONS = ("token", "sequence")
@@ -28,11 +27,15 @@ def reduce_tokens(losses: Tensor, mask: Tensor, normalization: str = "token") ->
     `sequence`: every caption weighs the same, its tokens averaged first, as in the M2 Transformer's training.
     Raises ValueError for another `normalization`.
     """
+    weights, count = mask.to(losses.dtype), counted(mask, normalization).to(losses.dtype)
+    if normalization == "token":
+        return Total((losses * weights).sum(), count)
+    means = (losses * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+    return Total(means.sum(), count)
+
+
+def counted(mask: Tensor, normalization: str = "token") -> Tensor:
+    """What `reduce_tokens` divides by: the tokens of a mask `[B, K, L]`, or its captions that have some."""
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"loss_normalization is {normalization!r}; it can be {' or '.join(map(repr, NORMALIZATIONS))}")
-    weights = mask.to(losses.dtype)
-    if normalization == "token":
-        return Total((losses * weights).sum(), weights.sum().detach())
-    lengths = weights.sum(-1)
-    means = (losses * weights).sum(-1) / lengths.clamp(min=1)
-    return Total(means.sum(), torch.count_nonzero(lengths).to(losses.dtype))
+    return mask.sum() if normalization == "token" else mask.any(-1).sum()

@@ -1,22 +1,22 @@
 """The base of all trainers: transformers.Trainer, and what captioning needs, once.
 
-A subclass says what its objective is (`batch_loss`). Here is the step around it, and what is logged of it. The class
-stands on three others, which stand on transformers.Trainer:
+A subclass says what its objective is (`prepare`, `batch_loss`). Here is the step around it. The class stands on four
+others, which stand on transformers.Trainer:
 
-    validation.py   ValidatingTrainer   captions of a split are measured, the best captioner kept
-    resumable.py    ResumableTrainer    checkpoints that are whole or not there, and a resume to the same bits
-    hub.py          HubTrainer          what goes to the Hugging Face Hub
+    logging_trainer.py  LoggingTrainer     what is logged of the steps
+    validation.py       ValidatingTrainer  captions of a split are measured, the best captioner kept
+    resumable.py        ResumableTrainer   checkpoints that are whole or not there, and a resume to the same bits
+    hub.py              HubTrainer         what goes to the Hugging Face Hub
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import datasets
 import torch
-from accelerate.utils import gather_object
-from PIL import Image
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, set_seed
@@ -26,29 +26,27 @@ from captioners.base import Captioner
 from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens
 from rewards import Reward
-from rlcap.captioning import evaluating, to_device
+from rlcap.captioning import evaluating, nothing, to_device
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.stream import CaptionStream
-from rlcap.evaluation.samples import sample_checkers, sample_measures
 from rlcap.objectives.reduction import Total
-from rlcap.tracking import run_directory
 from rlcap.tracking.console_callback import ConsoleCallback
-from rlcap.tracking.wandb_callback import WandbCallback
 from rlcap.training.arguments import CaptionerTrainingArguments, require
-from rlcap.training.gradients import MeanGradients
+from rlcap.training.gradient_check import GradientCheck
+from rlcap.training.logging_trainer import LoggingTrainer
 from rlcap.training.not_finite import CAUGHT, NotFinite, SkippedBatches
 from rlcap.training.out_of_memory import advised
 from rlcap.training.parts import parameter_groups
 from rlcap.training.randomness import generator_of, seed_of
-from rlcap.training.running_means import RunningMeans
+from rlcap.training.sharded import all_agree
+from rlcap.training.step_loss import StepLoss
 from rlcap.training.training_rows import TrainingRows
-from rlcap.training.validation import ValidatingTrainer
 
 Batch = dict[str, Any]
 
 
-class CaptionerTrainer(ValidatingTrainer):
+class CaptionerTrainer(LoggingTrainer):
     """Trains a captioner by an objective over the scores of K captions a picture.
 
     captioner      trained in place; `args.freeze` names the parts that stay
@@ -101,23 +99,33 @@ class CaptionerTrainer(ValidatingTrainer):
         for theirs in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(theirs)
         self.add_callback(ConsoleCallback(self.run_dir))
-        # The loss is normalised here, over all micro-batches and ranks: Trainer must not divide it once more.
+        # The loss is normalised by StepLoss, over all micro-batches and ranks: Trainer must not divide it once more.
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
-        self.means = RunningMeans()
         self.training_rows = TrainingRows(train_dataset, args)
-        self.gradients = MeanGradients(args.per_device_train_batch_size)
-        self.sample_checkers = sample_checkers(args.sample_checkers)
-        self.last_samples: list[str] = []  # of the last micro-batch, where the trainer samples
-        self.last_records: list[dict[str, Any]] = []  # a record a sampled caption, for the table
+        self.step_loss = StepLoss(self.loss_weights)
+        self.gradient_check = GradientCheck()
+        self._batches: list[Batch] = []  # the micro-batches of a step
+        self._prepared: list[Batch | None] = []
         self._micro_step = 0
-        self._phase_seconds = 0.0
         self.skipped = SkippedBatches(self.run_dir, args.process_index, args.max_not_finite)
 
     # What subclasses say
 
-    def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
-        """The loss of one micro-batch as a sum and what it is to be divided by. `model` is the wrapped captioner."""
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The terms of the loss and their weights, the objective first; `batch_loss` has the same names."""
+        return {"loss": 1.0}
+
+    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, Mapping[str, Tensor]] | None:
+        """What comes before the gradient (sampling, tokenizing): the batch with it, and what each term will count.
+
+        Called for all micro-batches of a step before the first one is differentiated. None: this one teaches nothing.
+        """
+        raise TypeError(f"{type(self).__name__} has no prepare")
+
+    def batch_loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Total]:
+        """The terms of one prepared micro-batch, as sums and what they count. `model` is the wrapped captioner."""
         raise TypeError(f"{type(self).__name__} has no batch_loss")
 
     def checkpoint_state(self) -> dict[str, Any]:
@@ -139,43 +147,79 @@ class CaptionerTrainer(ValidatingTrainer):
     # One step
 
     def get_train_dataloader(self) -> DataLoader:
-        """Trainer's loader of a data set; TrainingRows' of a stream."""
-        stream = self.train_dataset
-        if not isinstance(stream, CaptionStream):
+        """Trainer's loader of a data set, on several ranks TrainingRows', as of a stream."""
+        rows = self.train_dataset
+        if isinstance(rows, CaptionStream):
+            return self.training_rows.stream_loader(rows, self.data_collator)
+        if self.args.world_size == 1:
             return super().get_train_dataloader()
-        return self.training_rows.stream_loader(stream, self.data_collator)
+        return self.training_rows.loader(rows, self._get_train_sampler(), self.data_collator)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], int]:
+        """Trainer's: the micro-batches of a step, which are looked at together."""
+        self._batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return self._batches, number
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> int:
+        return 1  # counted by the objective; see StepLoss
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The objective's sum over the micro-batch, divided by a constant; `training_step` divides by the count."""
+        """What the micro-batch adds to the loss of the step."""
         assert not return_outputs, "evaluation generates captions; it never asks for outputs"
         self.training_rows.count(inputs)
-        if inputs["visual"] is None:
+        if self._micro_step == 0:
+            self._prepare_step(model, self._batches or [inputs])  # a step of its own, outside of train()
+        batch, self._prepared[self._micro_step] = self._prepared[self._micro_step], None
+        if batch is None:
             return self.no_loss(model)
-        batch = {**inputs, "visual": to_device(inputs["visual"], self.captioner.device)}
-        with self.accelerator.autocast():  # sampling too: what is sampled is what is scored
-            try:
-                result = self.batch_loss(model, batch)
-                if not torch.isfinite(result.total):
-                    raise NotFinite(f"the loss is {result.total.item()}")
-            except CAUGHT as error:
-                self.skipped.skip(error, self.state.global_step, batch["rows"], self.last_samples)
-                self.last_samples, self.last_records = [], []
-                result = None
-        if result is None:
+        share = None
+        with self.accelerator.autocast(), self._skipping(batch):
+            totals = self.batch_loss(model, batch)
+            found = self.step_loss.share(totals)
+            if not torch.isfinite(found):
+                raise NotFinite(f"the loss is {found.item()}")
+            share = found
+        if not all_agree(self.captioner, share is not None) or share is None:
             return self.no_loss(model)
-        self.means.add("loss", result.total.item(), result.count.item())
-        return self.gradients.add(result)
+        objective = next(iter(totals.values()))
+        self.means.add("loss", share.item() * self.step_loss.count, objective.count.item())
+        return self.step_loss.for_backward(share)
+
+    def _prepare_step(self, model: nn.Module, batches: list[Batch]) -> None:
+        """Prepares all micro-batches of a step, each with the random numbers of its place, and counts over ranks."""
+        self._prepared, counts = [], []
+        for micro_step, batch in enumerate(batches):
+            self._micro_step, found = micro_step, None
+            if all_agree(self.captioner, batch["visual"] is not None):
+                batch = {**batch, "visual": to_device(batch["visual"], self.captioner.device)}
+                with self.accelerator.autocast(), self._skipping(batch):  # what is sampled is what is scored
+                    found = self.prepare(model, batch)
+            if not all_agree(self.captioner, found is not None):
+                found = None
+            self._prepared.append(found and found[0])
+            if found:
+                counts.append(found[1])
+        self._batches, self._micro_step = [], 0
+        self.step_loss.begin(counts, self.accelerator)
+        self.gradient_check.begin(model, self.accelerator)
+
+    @contextmanager
+    def _skipping(self, batch: Batch) -> Iterator[None]:
+        """Leaves out a micro-batch whose rewards or loss are not finite, while `max_not_finite` allows it."""
+        try:
+            yield
+        except CAUGHT as error:
+            self.skipped.skip(error, self.state.global_step, batch["rows"], self.last_samples)
+            self.last_samples, self.last_records = [], []
 
     def no_loss(self, model: nn.Module) -> Tensor:
-        """0, with a gradient of 0 on every parameter: no picture of this batch could be decoded, other ranks' could."""
-        captioner = self.captioner
-        visual = to_device(captioner.preprocess([Image.new("RGB", (64, 64))]), captioner.device)
-        ids = torch.full((1, 1, 1), captioner.codec.special.eos, device=captioner.device)
-        none = torch.zeros((1, 1), dtype=torch.bool, device=captioner.device)
+        """0, with a gradient of 0 on every parameter: this micro-batch teaches nothing, other ranks' do."""
         with self.accelerator.autocast():
-            return model(visual, CaptionTokens(ids, torch.ones_like(ids, dtype=torch.bool), none, none)).log_probs.sum()
+            return model(*nothing(self.captioner)).log_probs.sum()
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one micro-batch; dropout is seeded by where the run is."""
@@ -186,17 +230,16 @@ class CaptionerTrainer(ValidatingTrainer):
         with advised(self.args, self.memory_keys):
             loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            if not self.gradients.finish(model, self.accelerator):
+            if not self.gradient_check.finite(model, self.accelerator):
                 reason = NotFinite("the gradient is NaN or infinite, though the loss is not")
                 self.skipped.skip(reason, self.state.global_step, inputs["rows"], self.last_samples)
+                if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+                    raise NotFinite(f"{reason}; DeepSpeed has moved the weights by it, so no step can be skipped")
             self._micro_step = 0
         else:
             self._micro_step += 1
         self.means.add("time/update", time.perf_counter() - started - self._phase_seconds)
         return loss
-
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> int:
-        return 1  # counted by the objective; see compute_loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW (or `args.optim`) with the groups of `parameter_groups`: each part at its own learning rate."""
@@ -220,17 +263,6 @@ class CaptionerTrainer(ValidatingTrainer):
     def _where(self, purpose: str) -> tuple[int | str, ...]:
         return self.args.seed, self.state.global_step, self._micro_step, self.args.process_index, purpose
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Times a phase of the step into `time/<name>`; the rest of the step is `time/update`."""
-        started = time.perf_counter()
-        yield
-        if self.captioner.device.type == "cuda":
-            torch.cuda.synchronize(self.captioner.device)
-        seconds = time.perf_counter() - started
-        self._phase_seconds += seconds
-        self.means.add(f"time/{name}", seconds)
-
     def seen(self, visual: Batch) -> Batch:
         """The pictures of a batch, or what a frozen vision model makes of them, once for all uses."""
         if "vision" not in self.captioner.frozen:
@@ -250,38 +282,3 @@ class CaptionerTrainer(ValidatingTrainer):
                 captions = [captions[index] for index in order]
             chosen.append(captions)
         return self.captioner.tokenize(chosen, max_length=self.args.max_caption_length).to(self.captioner.device)
-
-    # Logging
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means since the last log over all ranks, and writes the line to `metrics.jsonl` too.
-
-        The seconds of the whole training, which transformers logs at its end, are of this start alone: they are shown,
-        and not written.
-        """
-        if "train_runtime" in logs:
-            super().log({"time/train": logs["train_runtime"]}, start_time)
-            return
-        if "loss" in logs:
-            means = self.means.drain(gather_object([self.means.state()]))
-            samples = gather_object(self.last_samples)
-            logs = {**logs, **means, **(sample_measures(samples, self.sample_checkers) if samples else {})}
-            for table in self._sample_tables():
-                table.log_samples(self.state.global_step, self.last_records)
-        super().log(logs, start_time)
-        if self.is_world_process_zero():
-            run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
-
-    def will_show_samples(self, steps: int = 1) -> bool:
-        """Whether one of the next steps ends in a log that has a table to show samples in."""
-        args, done = self.args, self.state.global_step
-        logged = args.logging_strategy == "epoch" or any(
-            (args.logging_first_step and step == 1)
-            or (args.logging_strategy == "steps" and step % self.state.logging_steps == 0)
-            for step in range(done + 1, done + 1 + steps)
-        )
-        return logged and bool(self._sample_tables())
-
-    def _sample_tables(self) -> list[WandbCallback]:
-        # W&B's run, and with it the table, is open on the main process alone; elsewhere nothing is shown.
-        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WandbCallback)]

@@ -14,6 +14,7 @@ from rlcap.training import checkpoints
 NOT_THE_CAPTIONER = [
     *("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "training_args.bin"),
     *(f"{checkpoints.STATE}*", checkpoints.MARKER),
+    *("pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py"),  # shards of FSDP and DeepSpeed
 ]
 
 

@@ -5,6 +5,7 @@ once, with gradient through the vision model where it trains, and scores all cap
 (Rafailov et al. 2023; for chains of captions arXiv 2603.25145.)
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.content import looked_at
 from rlcap.data.write_features import frames_of
 from rlcap.evaluation.ranking import means, ranking_sums
-from rlcap.objectives.ranking import bradley_terry, implicit_rewards, lambda_loss, plackett_luce
-from rlcap.objectives.reduction import Total, reduce_tokens
+from rlcap.objectives.ranking import bradley_terry, implicit_rewards, lambda_loss, plackett_luce, ranked
+from rlcap.objectives.reduction import Total, counted, reduce_tokens
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 from rlcap.training.chain_measures import chain_sums
 from rlcap.training.chain_rows import captioned_pictures, check_chains
@@ -67,7 +68,7 @@ class RankingTrainer(CaptionerTrainer):
             args.eval_max_new_tokens = tokens.longest_best  # of the held-out chains, where there are any
         self._reference: Reference | None = None
         if args.reference == "frozen_copy":
-            self._reference = FrozenCopy(captioner)
+            self._reference = FrozenCopy(captioner, self.accelerator)
         elif args.reference == "adapters_off":
             self._reference = AdaptersOff(captioner)
         self._evaluated: list[tuple[datasets.Dataset, list[LogProbs | None]]] = []  # chains under the reference
@@ -82,16 +83,28 @@ class RankingTrainer(CaptionerTrainer):
 
     # The step
 
-    def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
-        """The objective summed over the chains of a micro-batch, and their number."""
-        args, rows = self.args, batch["rows"]
-        captions = self.captioner.tokenize([row["captions"] for row in rows], args.max_caption_length)
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The ranking, and the best captions."""
+        return {"loss": 1.0} | ({"xe": self.args.xe_weight} if self.args.xe_weight else {})
+
+    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+        """The chains, tokenized, and their number."""
+        captions = self.captioner.tokenize([row["captions"] for row in batch["rows"]], self.args.max_caption_length)
         captions = captions.to(self.captioner.device)
+        counts = {"loss": ranked(captions.caption_mask)}
+        if self.args.xe_weight:
+            counts["xe"] = counted(captions.mask[:, :1], "sequence")
+        return {**batch, "captions": captions}, counts
+
+    def batch_loss(self, model: nn.Module, batch: Batch) -> dict[str, Total]:
+        """The objective summed over the chains of a micro-batch, and their number."""
+        args, captions = self.args, batch["captions"]
         with self.phase("encode"):
             visual = self._encoded(batch["visual"])
         with self.phase("reference"):
             assert self._reference is not None, "train() has stored it"
-            reference = self._reference.log_probs(rows, visual, captions)
+            reference = self._reference.log_probs(batch["rows"], visual, captions)
         scores = model(visual, captions)
         rewards = implicit_rewards(
             scores.log_probs,
@@ -100,15 +113,13 @@ class RankingTrainer(CaptionerTrainer):
             args.beta,
             length_normalized=args.loss_normalization == "sequence",
         )
-        loss = self._objective(rewards, captions.caption_mask)
-        total = loss.total
+        terms = {"loss": self._objective(rewards, captions.caption_mask)}
         if args.xe_weight:
-            xe = reduce_tokens(-scores.log_probs[:, :1], captions.mask[:, :1], "sequence")
-            self.means.add("xe_loss", xe.total.item(), xe.count.item())
-            total = total + args.xe_weight * xe.total  # a chain has one best caption: both count chains
+            terms["xe"] = reduce_tokens(-scores.log_probs[:, :1], captions.mask[:, :1], "sequence")
+            self.means.add("xe_loss", terms["xe"].total.item(), terms["xe"].count.item())
         self.means.add("entropy", scores.entropy.sum().item(), captions.mask.sum().item())
         self._note(batch, captions, scores.log_probs, reference)
-        return Total(total, loss.count)
+        return terms
 
     def _encoded(self, visual: dict[str, Tensor]) -> Visual:
         """What policy and reference can share: the context where all that makes it is frozen, else features, if any."""
@@ -199,7 +210,9 @@ class RankingTrainer(CaptionerTrainer):
 
     def _scored(self, captioner: Captioner, dataset: datasets.Dataset, bar: str) -> list[LogProbs | None]:
         """The log-probabilities of all chains of a data set; ranks share the work."""
-        own = range(len(dataset))[self.args.process_index :: self.args.world_size]
+        rank, world = self.args.process_index, self.args.world_size
+        # Equally many on each rank, as pictures to caption.
+        own = [min(index, len(dataset) - 1) for index in range(rank, math.ceil(len(dataset) / world) * world, world)]
         scored = list(self._score(captioner, dataset, own, bar))
         found = dict(gather_object(scored))
         return [found[position] for position in range(len(dataset))]

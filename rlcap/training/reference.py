@@ -6,18 +6,25 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from captioners.base import Captioner
 from captioners.types import CaptionTokens, VisualContext
 from rlcap.captioning import evaluating
 from rlcap.chain_scoring import LogProbs
+from rlcap.training.sharded import will_shard
 
 Visual = dict[str, Tensor] | VisualContext
 
 
-def frozen_copy(captioner: Captioner) -> Captioner:
-    """The captioner as it is now, in eval mode; what never trains is shared, not copied."""
+def frozen_copy(captioner: Captioner, accelerator: Accelerator) -> Captioner:
+    """The captioner as it is now, in eval mode, whole on every rank; what never trains is shared, not copied.
+
+    To be made before accelerate prepares the captioner. Where that will share weights out over ranks, all are copied.
+    """
+    if will_shard(accelerator):
+        return copy.deepcopy(captioner).to(accelerator.device).requires_grad_(False).eval()
     shared = {
         id(module): module
         for part, modules in captioner.parts().items()
@@ -26,14 +33,14 @@ def frozen_copy(captioner: Captioner) -> Captioner:
     }
     kept = {id(parameter): parameter for parameter in captioner.parameters() if not parameter.requires_grad}
     reference = copy.deepcopy(captioner, memo=shared | kept)
-    return reference.requires_grad_(False).eval()
+    return reference.to(accelerator.device).requires_grad_(False).eval()
 
 
 class FrozenCopy:
     """A second captioner in memory that shares with the first what does not train."""
 
-    def __init__(self, captioner: Captioner) -> None:
-        self._copy = frozen_copy(captioner)
+    def __init__(self, captioner: Captioner, accelerator: Accelerator) -> None:
+        self._copy = frozen_copy(captioner, accelerator)
 
     def log_probs(self, rows: Sequence[Mapping[str, Any]], visual: Visual, captions: CaptionTokens) -> Tensor:
         """Those of a batch's captions `[B, K, L]`, without gradient, 0 where no token is scored; as all of these do."""

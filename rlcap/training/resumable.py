@@ -5,6 +5,7 @@ in it, and renamed into place as the last thing of its step.
 """
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import captioners
 from captioners.base import Captioner
 from rlcap.tracking import model_card, run_directory
 from rlcap.tracking.evaluations import evaluation_records
-from rlcap.training import checkpoints
+from rlcap.training import checkpoints, sharded
 from rlcap.training.arguments import CaptionerTrainingArguments, default_settings, settings_of
 from rlcap.training.ended_run import EndingTrainer
 from rlcap.training.hub import HubTrainer
@@ -73,10 +74,11 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
 
     # The run
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *what: Any, **options: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | None = None, *what: Any, **options: Any) -> Any:
         """Trains, from a checkpoint or anew: then what an earlier start left in `metrics.jsonl` is dropped."""
-        if resume_from_checkpoint is not None:
+        if resume_from_checkpoint:
             self.args.eval_on_start = False  # the first start has done that
+            self._restore(Path(str(resume_from_checkpoint)))
         elif self.is_world_process_zero():
             run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", -1)
         return super().train(resume_from_checkpoint, *what, **options)
@@ -90,15 +92,25 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
         if self._epoch_end.ended or not last:
             super()._maybe_log_save_evaluate(*what, **options)
 
+    def _prepare_for_training(self, *what: Any, **options: Any) -> Any:
+        prepared = super()._prepare_for_training(*what, **options)
+        if sharded.will_shard(self.accelerator):
+            sharded.run_in_step(self.captioner)
+        return prepared
+
     # Captioners
 
     def save_captioner(self, directory: Path) -> None:
         """Writes the captioner and its card into a folder that appears whole or not at all; Hugging Face layout."""
-        if self.args.should_save:
-            with checkpoints.whole_directory(directory) as unfinished:
-                self.captioner.save_pretrained(unfinished)
-                model_card.write_card(unfinished, self._card())
+        with self._whole_weights():
+            if self.args.should_save:
+                with checkpoints.whole_directory(directory) as unfinished:
+                    self.captioner.save_pretrained(unfinished)
+                    model_card.write_card(unfinished, self._card())
         self.accelerator.wait_for_everyone()
+
+    def _whole_weights(self) -> AbstractContextManager[None]:
+        return sharded.whole_weights(self.captioner, self.model_wrapped, self.accelerator)
 
     def _card(self) -> str:
         """The card of the captioner as it is now, with the last evaluation of the run."""
@@ -116,10 +128,14 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
 
     # Checkpoints
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if self.args.should_save:  # transformers calls this on all ranks
-            # LoRA apart: merged and split again, a run would not go on from the same bits.
-            self.captioner.save_pretrained(str(output_dir), merge_lora=False)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Writes the captioner; called on all ranks. transformers leaves it out where weights are sharded."""
+        with self._whole_weights():
+            if self.args.should_save:
+                # LoRA apart: merged and split again, a run would not go on from the same bits.
+                self.captioner.save_pretrained(str(output_dir or self.args.output_dir), merge_lora=False)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._saving_to or super()._get_output_dir(trial))
@@ -147,9 +163,14 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Puts back the weights and what a checkpoint keeps beside them; drops later lines of `metrics.jsonl`."""
-        folder = Path(resume_from_checkpoint)
-        self.captioner.load_state_dict(captioners.load(folder).state_dict())
+        """Puts back the weights. DeepSpeed, which has them in its own files, does that itself."""
+        sharded.load_weights(self.captioner, captioners.load(Path(resume_from_checkpoint)).state_dict())
+
+    def _restore(self, folder: Path) -> None:
+        """Puts back what a checkpoint keeps beside the weights; drops later lines of `metrics.jsonl`.
+
+        Before transformers begins: it reads the weights when the data is already being read where they are sharded.
+        """
         self.restore_state(checkpoints.read_state(folder, self.args.process_index))
         if self.is_world_process_zero():
             step = int(folder.name.removeprefix(checkpoints.PREFIX))

@@ -2,8 +2,8 @@
 
 A step encodes each picture, samples K captions from that encoding, scores them with the rewards, compares with a
 baseline, and takes one differentiable pass over all K captions; with `num_iterations` the next steps take theirs over
-the same captions. One encoding serves both in a single process without
-dropout; otherwise the differentiable pass encodes again what trains: a frozen vision model does not run twice.
+the same captions. One encoding serves both in a single process without dropout and accumulation; otherwise the
+differentiable pass encodes again what trains: a frozen vision model does not run twice.
 """
 
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ from rlcap.objectives.cross_entropy import cross_entropy
 from rlcap.objectives.dico import dico
 from rlcap.objectives.policy_gradient import clipped_policy_gradient, clipped_share, kl_penalty, policy_gradient
 from rlcap.objectives.ranking import best_first, implicit_rewards, plackett_luce
-from rlcap.objectives.reduction import Total
+from rlcap.objectives.reduction import Total, counted
 from rlcap.training.arguments import require
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 from rlcap.training.reference import frozen_copy
@@ -88,7 +88,7 @@ class SCSTTrainer(CaptionerTrainer):
             num_beams=args.num_samples,
         )
         compared = args.kl_beta or args.objective != "policy_gradient"
-        self.reference_captioner = frozen_copy(captioner) if compared else None
+        self.reference_captioner = frozen_copy(captioner, self.accelerator) if compared else None
         self._rollouts: dict[int, Rollout] = {}  # micro-step -> what further updates go on from
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -105,52 +105,70 @@ class SCSTTrainer(CaptionerTrainer):
         """Where all updates on the same samples are done: those are not kept."""
         return step % self.args.num_iterations == 0
 
-    def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
-        """One micro-batch: sample, reward, compare with the baseline, and the differentiable pass."""
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The objective, and what is added to it."""
+        added = {"kl": self.args.kl_beta, "xe": self.args.xe_weight}
+        return {"loss": 1.0} | {name: weight for name, weight in added.items() if weight}
+
+    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, dict[str, Tensor]] | None:
+        """Samples, rewards and references, or samples of an earlier step; None where those were skipped."""
         args = self.args
         if self.state.global_step % args.num_iterations == 0:
             self._rollouts.pop(self._micro_step, None)
             rollout, visual = self._roll_out(model, batch)
         else:
             kept = self._rollouts.get(self._micro_step)
-            if kept is None:  # it was skipped when it was sampled
-                nothing = self.no_loss(model)
-                return Total(nothing, torch.zeros_like(nothing))
+            if kept is None:
+                return None
             rollout, visual = kept, kept.visual
+        nothing = torch.zeros_like(rollout.samples.mask, dtype=torch.float)
+        counts = {"loss": self._objective(nothing, nothing, rollout).count}
+        if args.kl_beta:
+            counts["kl"] = counted(rollout.samples.mask, args.loss_normalization)
+        references = None
+        if args.xe_weight:
+            references = self.references_of(batch["rows"])
+            counts["xe"] = counted(references.mask, args.loss_normalization)
+        return {**batch, "visual": visual, "rollout": rollout, "captions": references}, counts
+
+    def batch_loss(self, model: nn.Module, batch: Batch) -> dict[str, Total]:
+        """The differentiable pass over samples and references."""
+        args, references = self.args, batch["captions"]
+        rollout: Rollout = batch["rollout"]
         samples = rollout.samples
         k, length = samples.ids.shape[1:]
-        references = self.references_of(batch["rows"]) if args.xe_weight else None
         scores = model(
-            visual, samples if references is None else samples.join(references), temperature=args.temperature
+            batch["visual"], samples if references is None else samples.join(references), temperature=args.temperature
         )
         log_probs = scores.log_probs[:, :k, :length]
-        if args.num_iterations > 1 and rollout.log_probs is None:
-            rollout = self._rollouts[self._micro_step] = rollout._replace(log_probs=log_probs.detach())
+        if args.num_iterations > 1:
+            if rollout.log_probs is None:
+                rollout = self._rollouts[self._micro_step] = rollout._replace(log_probs=log_probs.detach())
+            self._note_clipped(log_probs, rollout)
         reference_log_probs = self._reference_log_probs(rollout)
-        loss = self._objective(log_probs, reference_log_probs, rollout)
-        total = loss.total
-        # The other terms are scaled to the same count, so that each is a mean once the sum is divided by it.
-        if reference_log_probs is not None:
-            kl = kl_penalty(log_probs, reference_log_probs, samples.mask, args.loss_normalization)
-            self.means.add("kl", kl.total.item(), kl.count.item())
-            total = total + args.kl_beta * loss.count * kl.mean
+        terms = {"loss": self._objective(log_probs, reference_log_probs, rollout)}
+        if args.kl_beta:
+            terms["kl"] = kl_penalty(log_probs, reference_log_probs, samples.mask, args.loss_normalization)
+            self.means.add("kl", terms["kl"].total.item(), terms["kl"].count.item())
         if references is not None:
             reference_length = references.ids.shape[2]
-            xe = cross_entropy(
+            terms["xe"] = cross_entropy(
                 scores.log_probs[:, k:, :reference_length], references.mask, normalization=args.loss_normalization
             )
-            self.means.add("xe_loss", xe.total.item(), xe.count.item())
-            total = total + args.xe_weight * loss.count * xe.mean
+            self.means.add("xe_loss", terms["xe"].total.item(), terms["xe"].count.item())
         self.means.add("entropy", scores.entropy[:, :k].sum().item(), samples.mask.sum().item())
         self.last_samples = [text for of_image in rollout.rewarded.texts for text in of_image[:k]]
         self.last_records = rollout.records
-        return Total(total, loss.count)
+        return terms
 
     def _roll_out(self, model: nn.Module, batch: Batch) -> tuple[Rollout, dict[str, Tensor] | VisualContext]:
         """Samples and rewards from one encoding of each picture, and what the differentiable pass goes on from."""
         args, captioner, frozen = self.args, self.captioner, self.captioner.frozen
-        # A wrapper has to see the whole pass; dropout would make the two phases differ.
-        encoded_once = model is captioner and captioner.dropout_off
+        # A wrapper has to see the whole pass; dropout would make the two phases differ; with accumulation the graphs of
+        # all micro-batches would have to be kept.
+        alone = model is captioner and not captioner.synchronised
+        encoded_once = alone and captioner.dropout_off and args.gradient_accumulation_steps == 1
         with self.phase("encode"):
             visual = self.seen(batch["visual"])
             with nullcontext() if encoded_once else evaluating(captioner):
@@ -162,6 +180,7 @@ class SCSTTrainer(CaptionerTrainer):
                 generator = self.generator_here("sample", captioner.device)
                 samples = captioner.sample(context, args.num_samples, self.generation, generator)
             greedy = captioner.greedy(context, self.generation) if args.baseline == "greedy" else None
+            shown = self._shown(context, greedy)
         captions = samples if greedy is None else samples.join(greedy)
         with self.phase("reward"):
             texts = captioner.decode(captions)
@@ -184,22 +203,18 @@ class SCSTTrainer(CaptionerTrainer):
             context if finished else visual,
             rewarded,
             advantage,
-            self._records(batch, context, rewarded, advantage),
+            sample_records(batch, rewarded, advantage, k, shown),
         )
         return rollout, context if finished or encoded_once else visual
 
-    def _records(
-        self, batch: Batch, context: VisualContext, rewarded: Rewarded, advantage: Tensor
-    ) -> list[dict[str, Any]]:
-        """What the table shows of these samples, if it does; beside them the greedy caption."""
+    def _shown(self, context: VisualContext, greedy: CaptionTokens | None) -> list[str]:
+        """The greedy captions that the table shows beside the samples of the first pictures, if it does."""
         if not self.will_show_samples(self.args.num_iterations):
             return []
-        shown = min(self.args.samples_logged, len(batch["rows"]))
-        k = advantage.shape[1]
-        greedy = [of_image[k:] for of_image in rewarded.texts[:shown]]
-        if self.args.baseline != "greedy":
-            greedy = self.captioner.decode(self.captioner.greedy(context.first(shown), self.generation))
-        return sample_records(batch, rewarded, advantage, k, [text for (text,) in greedy])
+        shown = context.first(self.args.samples_logged)
+        if greedy is None:
+            greedy = self.captioner.greedy(shown, self.generation)
+        return [text for (text,) in self.captioner.decode(greedy)][: len(shown.states)]
 
     def _reference_log_probs(self, rollout: Rollout) -> Tensor | None:
         """Those of the captioner as it was, `[B, K, L]`; None where nothing is compared with it."""
@@ -222,15 +237,22 @@ class SCSTTrainer(CaptionerTrainer):
             return plackett_luce(*best_first(scores, rewards))
         if rollout.log_probs is None:
             return policy_gradient(log_probs, mask, rollout.advantage, args.loss_normalization)
-        moved = (log_probs, rollout.log_probs, mask, rollout.advantage)
-        clipped = clipped_share(*moved, epsilon=args.epsilon, epsilon_high=args.epsilon_high)
-        self.means.add("clip_ratio", clipped.total.item(), clipped.count.item())
         return clipped_policy_gradient(
-            *moved,
+            log_probs,
+            rollout.log_probs,
+            mask,
+            rollout.advantage,
             epsilon=args.epsilon,
             epsilon_high=args.epsilon_high,
             normalization=args.loss_normalization,
         )
+
+    def _note_clipped(self, log_probs: Tensor, rollout: Rollout) -> None:
+        args = self.args
+        if rollout.log_probs is not None and args.objective == "policy_gradient":
+            moved = (log_probs, rollout.log_probs, rollout.samples.mask, rollout.advantage)
+            clipped = clipped_share(*moved, epsilon=args.epsilon, epsilon_high=args.epsilon_high)
+            self.means.add("clip_ratio", clipped.total.item(), clipped.count.item())
 
     def _note(self, samples: CaptionTokens) -> None:
         lengths = samples.mask.sum(-1).float()

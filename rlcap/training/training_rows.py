@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from rlcap.data.images import BadImageCounter
 from rlcap.data.stream import CaptionStream, Given, StreamBatches
 from rlcap.training.arguments import CaptionerTrainingArguments
+from rlcap.training.rank_batches import RankBatches
 
 
 class TrainingRows:
@@ -36,10 +37,27 @@ class TrainingRows:
             args.world_size,
             self._start,
         )
+        return self._loader(Given(), self._batches, collate)
+
+    def loader(self, dataset: datasets.Dataset, sampler: Any, collate: Callable[[list[Any]], Any]) -> DataLoader:
+        """A loader of this rank's part of each batch of a data set, which accelerate leaves alone too."""
+        args = self._args
+        batches = RankBatches(
+            sampler,
+            args.per_device_train_batch_size,
+            args.process_index,
+            args.world_size,
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+            drop_last=args.dataloader_drop_last,
+        )
+        return self._loader(dataset, batches, collate)
+
+    def _loader(self, dataset: Any, batches: Any, collate: Callable[[list[Any]], Any]) -> DataLoader:
+        args = self._args
         workers = args.dataloader_num_workers
         return DataLoader(
-            Given(),
-            batch_sampler=self._batches,
+            dataset,
+            batch_sampler=batches,
             collate_fn=collate,
             num_workers=workers,
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,

@@ -1,5 +1,6 @@
 """Validation during training: captions of a split are generated and measured, and the best captioner is kept."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -87,7 +88,10 @@ class ValidatingTrainer(ResumableTrainer):
     def caption(self, dataset: datasets.Dataset) -> dict[str, str]:
         """Captions of all pictures of a dataset, image_id -> caption; ranks share the work."""
         args = self.args
-        shard = dataset.shard(num_shards=args.world_size, index=args.process_index, contiguous=True)
+        # Equally many on each rank, which may have to run the same layers: the last picture fills up.
+        each = math.ceil(len(dataset) / args.world_size)
+        own = range(args.process_index * each, (args.process_index + 1) * each)
+        shard = dataset.select([min(index, len(dataset) - 1) for index in own])
         generation = GenerationSettings(
             max_new_tokens=args.eval_max_new_tokens,
             num_beams=args.eval_num_beams,
@@ -95,7 +99,7 @@ class ValidatingTrainer(ResumableTrainer):
         )
         keys = ("per_device_eval_batch_size", "eval_num_beams", "eval_max_new_tokens")
         with self.accelerator.autocast(), advised(args, keys):
-            own = caption_all(
+            captions = caption_all(
                 self.captioner,
                 shard,
                 generation,
@@ -105,7 +109,7 @@ class ValidatingTrainer(ResumableTrainer):
                 max_bad_images=args.max_bad_images,
                 bar=self.is_world_process_zero() and not args.disable_tqdm,
             )
-        return dict(gather_object(list(own.items())))
+        return dict(gather_object(list(captions.items())))
 
     def has_ended(self) -> bool:
         """Whether no step is left to take, or the captioner has long not gained."""

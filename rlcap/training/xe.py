@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from rlcap.objectives.cross_entropy import cross_entropy
-from rlcap.objectives.reduction import Total
+from rlcap.objectives.reduction import Total, counted
 from rlcap.training.arguments import CaptionerTrainingArguments, require
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 
@@ -29,16 +29,22 @@ class XETrainer(CaptionerTrainer):
 
     args: XEArguments
 
-    def batch_loss(self, model: nn.Module, batch: Batch) -> Total:
-        """Negative log-likelihood of the references, summed, and the number of their tokens (or captions)."""
+    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+        """The references, tokenized, and the number of their tokens (or captions)."""
         captions = self.references_of(batch["rows"])
+        return {**batch, "captions": captions}, {"loss": counted(captions.mask, self.args.loss_normalization)}
+
+    def batch_loss(self, model: nn.Module, batch: Batch) -> dict[str, Total]:
+        """Negative log-likelihood of the references."""
+        captions = batch["captions"]
         scores = model(batch["visual"], captions)
         self.means.add("entropy", scores.entropy.sum().item(), captions.mask.sum().item())
         self.means.add("tokens", captions.mask.sum().item())
-        return cross_entropy(
+        loss = cross_entropy(
             scores.log_probs,
             captions.mask,
             smoothing=scores.smoothing,
             epsilon=self.args.label_smoothing,
             normalization=self.args.loss_normalization,
         )
+        return {"loss": loss}

@@ -9,6 +9,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 TYPES = {
@@ -47,7 +48,7 @@ def test_fsdp2_as_its_plugin_understands_it(monkeypatch: pytest.MonkeyPatch) -> 
     plugin = FullyShardedDataParallelPlugin()
     assert plugin.fsdp_version == 2
     assert plugin.reshard_after_forward is True
-    assert plugin.min_num_params == 20_000_000
+    assert plugin.auto_wrap_policy is transformer_auto_wrap_policy
     assert not plugin.cpu_ram_efficient_loading
 
 

@@ -73,11 +73,11 @@ def test_a_loss_and_a_gradient(where: str, tmp_path: Path, monkeypatch: pytest.M
     trainer = xe_trainer(tiny_encoder_decoder(), picture_dataset(tmp_path, 8), tmp_path / "run", Recorder())
     loss_of = trainer.batch_loss
 
-    def broken(model: Any, batch: Any) -> Total:
-        good = loss_of(model, batch)
+    def broken(model: Any, batch: Any) -> dict[str, Total]:
+        good = loss_of(model, batch)["loss"]
         # The square root of 0 is finite, its slope is not.
         wrong = good.total * torch.nan if where == "loss" else (good.total * 0).sqrt()
-        return Total(good.total + wrong, good.count)
+        return {"loss": Total(good.total + wrong, good.count)}
 
     monkeypatch.setattr(trainer, "batch_loss", broken)
     before = [parameter.clone() for parameter in trainer.captioner.parameters()]

@@ -23,13 +23,13 @@ class Remembering(XETrainer):
         self.weights = torch.ones(6)
         self.order: list[str] = []
 
-    def batch_loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> Total:
-        loss = super().batch_loss(model, batch)
+    def batch_loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> dict[str, Total]:
+        loss = super().batch_loss(model, batch)["loss"]
         seen = [row["image_id"] for row in batch["rows"]]
         weight = self.weights[[int(name) for name in seen]].mean() + len(self.order)
         self.weights[[int(name) for name in seen]] *= 0.7
         self.order += seen
-        return Total(loss.total * weight, loss.count)
+        return {"loss": Total(loss.total * weight, loss.count)}
 
     def checkpoint_state(self) -> dict[str, Any]:
         return {**super().checkpoint_state(), "weights": self.weights, "order": self.order}

@@ -47,6 +47,7 @@ def scst_trainer(
     captioner: Any, dataset: Dataset, output: Path, reward: Any, recorder: Recorder | None = None, **options: Any
 ) -> SCSTTrainer:
     features, val = options.pop("features", None), options.pop("val", None)
+    eval_rewards = options.pop("eval_functions", [])
     settings = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-3, "max_grad_norm": 0.0}
     fixed = {"num_samples": K, "max_new_tokens": 8, "max_caption_length": 24}
     settings["temperature"] = temperature_of(options.get("baseline", "leave_one_out"))
@@ -57,7 +58,8 @@ def scst_trainer(
         args,
         dataset,
         val,
-        reward_functions=[reward],
+        reward_functions=reward if isinstance(reward, list) else [reward],
+        eval_rewards=eval_rewards,
         callbacks=[recorder] if recorder else None,
         features=features,
     )
