@@ -117,8 +117,12 @@ class CaptionerTrainer(LoggingTrainer):
         """The terms of the loss and their weights, the objective first; `batch_loss` has the same names."""
         return {"loss": 1.0}
 
-    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, Mapping[str, Tensor]] | None:
-        """What comes before the gradient (sampling, tokenizing): the batch with it, and what each term will count.
+    def begin(self, model: nn.Module, batch: Batch) -> Any:
+        """What comes first, for all micro-batches of a step, and may go on beside the next one; handed to `prepare`."""
+        return None
+
+    def prepare(self, batch: Batch, begun: Any) -> tuple[Batch, Mapping[str, Tensor]] | None:
+        """What comes before the gradient (rewards, tokenizing): the batch with it, and what each term will count.
 
         Called for all micro-batches of a step before the first one is differentiated. None: this one teaches nothing.
         """
@@ -191,13 +195,19 @@ class CaptionerTrainer(LoggingTrainer):
 
     def _prepare_step(self, model: nn.Module, batches: list[Batch]) -> None:
         """Prepares all micro-batches of a step, each with the random numbers of its place, and counts over ranks."""
-        self._prepared, counts = [], []
-        for micro_step, batch in enumerate(batches):
-            self._micro_step, found = micro_step, None
-            if all_agree(self.captioner, batch["visual"] is not None):
-                batch = {**batch, "visual": to_device(batch["visual"], self.captioner.device)}
-                with self.accelerator.autocast(), self._skipping(batch):  # what is sampled is what is scored
-                    found = self.prepare(model, batch)
+        self._prepared, counts, begun = [], [], []
+        for self._micro_step, batch in enumerate(batches):
+            if not all_agree(self.captioner, batch["visual"] is not None):
+                begun.append(None)
+                continue
+            batch = {**batch, "visual": to_device(batch["visual"], self.captioner.device)}
+            with self.accelerator.autocast():  # what is sampled is what is scored
+                begun.append((batch, self.begin(model, batch)))
+        for self._micro_step, known in enumerate(begun):
+            found = None
+            if known is not None:
+                with self.accelerator.autocast(), self._skipping(known[0]):
+                    found = self.prepare(*known)
             if not all_agree(self.captioner, found is not None):
                 found = None
             self._prepared.append(found and found[0])

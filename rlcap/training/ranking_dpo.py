@@ -88,7 +88,7 @@ class RankingTrainer(CaptionerTrainer):
         """The ranking, and the best captions."""
         return {"loss": 1.0} | ({"xe": self.args.xe_weight} if self.args.xe_weight else {})
 
-    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, begun: None) -> tuple[Batch, dict[str, Tensor]]:
         """The chains, tokenized, and their number."""
         captions = self.captioner.tokenize([row["captions"] for row in batch["rows"]], self.args.max_caption_length)
         captions = captions.to(self.captioner.device)

@@ -6,7 +6,9 @@ the same captions. One encoding serves both in a single process without dropout 
 differentiable pass encodes again what trains: a frozen vision model does not run twice.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import datasets
@@ -27,6 +29,7 @@ from rlcap.objectives.policy_gradient import clipped_policy_gradient, clipped_sh
 from rlcap.objectives.ranking import best_first, implicit_rewards, plackett_luce
 from rlcap.objectives.reduction import Total, counted
 from rlcap.training.arguments import require
+from rlcap.training.beside import Beside
 from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 from rlcap.training.reference import frozen_copy
 from rlcap.training.repeated_chunks import RepeatedChunks
@@ -47,6 +50,21 @@ class Rollout(NamedTuple):
     advantage: Tensor
     records: list[dict[str, Any]]
     log_probs: Tensor | None = None
+
+
+class Sampled(NamedTuple):
+    """Captions whose rewards are being found.
+
+    visual: what the differentiable pass goes on from. kept: what later passes go on from. texts: of the samples, and
+    behind them of a greedy baseline. shown: greedy captions for the table.
+    """
+
+    visual: dict[str, Tensor] | VisualContext
+    kept: dict[str, Tensor] | VisualContext
+    samples: CaptionTokens
+    texts: list[list[str]]
+    shown: list[str]
+    rewards: Callable[[], tuple[Rewarded, list[tuple[str, float]]]]
 
 
 class SCSTTrainer(CaptionerTrainer):
@@ -89,6 +107,7 @@ class SCSTTrainer(CaptionerTrainer):
         )
         compared = args.kl_beta or args.objective != "policy_gradient"
         self.reference_captioner = frozen_copy(captioner, self.accelerator) if compared else None
+        self._beside = Beside(self.accelerator.device)
         self._rollouts: dict[int, Rollout] = {}  # micro-step -> what further updates go on from
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -111,17 +130,23 @@ class SCSTTrainer(CaptionerTrainer):
         added = {"kl": self.args.kl_beta, "xe": self.args.xe_weight}
         return {"loss": 1.0} | {name: weight for name, weight in added.items() if weight}
 
-    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, dict[str, Tensor]] | None:
-        """Samples, rewards and references, or samples of an earlier step; None where those were skipped."""
+    def begin(self, model: nn.Module, batch: Batch) -> Sampled | None:
+        """Samples, whose rewards are found beside; None where those of an earlier step serve once more."""
+        if self.state.global_step % self.args.num_iterations:
+            return None
+        self._rollouts.pop(self._micro_step, None)
+        return self._sampled(model, batch)
+
+    def prepare(self, batch: Batch, begun: Sampled | None) -> tuple[Batch, dict[str, Tensor]] | None:
+        """Rewards, advantages and references, or samples of an earlier step; None where those were skipped."""
         args = self.args
-        if self.state.global_step % args.num_iterations == 0:
-            self._rollouts.pop(self._micro_step, None)
-            rollout, visual = self._roll_out(model, batch)
+        if begun is not None:
+            rollout, visual = self._rewarded(batch, begun), begun.visual
         else:
-            kept = self._rollouts.get(self._micro_step)
-            if kept is None:
+            earlier = self._rollouts.get(self._micro_step)
+            if earlier is None:
                 return None
-            rollout, visual = kept, kept.visual
+            rollout, visual = earlier, earlier.visual
         nothing = torch.zeros_like(rollout.samples.mask, dtype=torch.float)
         counts = {"loss": self._objective(nothing, nothing, rollout).count}
         if args.kl_beta:
@@ -162,8 +187,8 @@ class SCSTTrainer(CaptionerTrainer):
         self.last_records = rollout.records
         return terms
 
-    def _roll_out(self, model: nn.Module, batch: Batch) -> tuple[Rollout, dict[str, Tensor] | VisualContext]:
-        """Samples and rewards from one encoding of each picture, and what the differentiable pass goes on from."""
+    def _sampled(self, model: nn.Module, batch: Batch) -> Sampled:
+        """Captions from one encoding of each picture, handed to the rewards."""
         args, captioner, frozen = self.args, self.captioner, self.captioner.frozen
         # A wrapper has to see the whole pass; dropout would make the two phases differ; with accumulation the graphs of
         # all micro-batches would have to be kept.
@@ -182,30 +207,46 @@ class SCSTTrainer(CaptionerTrainer):
             greedy = captioner.greedy(context, self.generation) if args.baseline == "greedy" else None
             shown = self._shown(context, greedy)
         captions = samples if greedy is None else samples.join(greedy)
-        with self.phase("reward"):
-            texts = captioner.decode(captions)
-            self.last_samples = [text for of_image in texts for text in of_image[: args.num_samples]]
-            rewarded = self.rewarder(batch, captions, texts, self.state, self.means.add)
+        texts = captioner.decode(captions)
+        finished = set(captioner.context_parts) <= frozen
+        kept = context if finished else visual
+        found: Callable[[], tuple[Rewarded, list[tuple[str, float]]]] = partial(self._rewards, batch, captions, texts)
+        if args.overlap_rewards and args.gradient_accumulation_steps > 1:
+            found = self._beside.submit(found)
+        return Sampled(context if encoded_once else kept, kept, samples, texts, shown, found)
+
+    def _rewards(
+        self, batch: Batch, captions: CaptionTokens, texts: list[list[str]]
+    ) -> tuple[Rewarded, list[tuple[str, float]]]:
+        """What the rewards say, and the measures that they log."""
+        measures: list[tuple[str, float]] = []
+        with torch.autocast(self.captioner.device.type, enabled=False):  # rewards choose their precision themselves
+            rewarded = self.rewarder(
+                batch, captions, texts, self.state, lambda name, value: measures.append((name, value))
+            )
+        return rewarded, measures
+
+    def _rewarded(self, batch: Batch, sampled: Sampled) -> Rollout:
+        """The samples with their rewards, which are waited for, and advantages."""
+        args, samples, device = self.args, sampled.samples, self.captioner.device
         k = samples.ids.shape[1]
-        total = rewarded.total.to(captioner.device)
+        self.last_samples = [text for of_image in sampled.texts for text in of_image[:k]]
+        with self.phase("reward"):
+            rewarded, measures = sampled.rewards()
+        for name, value in measures:
+            self.means.add(name, value)
+        total = rewarded.total.to(device)
         advantage = advantages(
             total[:, :k],
             args.baseline,
-            greedy_rewards=None if greedy is None else total[:, k],
+            greedy_rewards=total[:, k] if args.baseline == "greedy" else None,
             scale=args.scale_rewards,
             clip=args.advantage_clip,
         )
         self._note(samples)
         note_rewards(self.means, rewarded, k)
-        finished = set(captioner.context_parts) <= frozen
-        rollout = Rollout(
-            samples,
-            context if finished else visual,
-            rewarded,
-            advantage,
-            sample_records(batch, rewarded, advantage, k, shown),
-        )
-        return rollout, context if finished or encoded_once else visual
+        records = sample_records(batch, rewarded, advantage, k, sampled.shown)
+        return Rollout(samples, sampled.kept, rewarded, advantage, records)
 
     def _shown(self, context: VisualContext, greedy: CaptionTokens | None) -> list[str]:
         """The greedy captions that the table shows beside the samples of the first pictures, if it does."""

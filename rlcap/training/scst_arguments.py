@@ -32,6 +32,10 @@ class SCSTArguments(CaptionerTrainingArguments):
     reward_timeout: float = field(
         default=600.0, metadata={"help": "seconds that a reward may take for a batch; 0 waits for ever"}
     )
+    overlap_rewards: bool = field(
+        default=True,
+        metadata={"help": "score a micro-batch in a thread while the next one is sampled (with gradient accumulation)"},
+    )
     reward_aggregation: str = field(
         default="sum", metadata={"help": "sum, or group_normalized: each reward normalised in its group first (GDPO)"}
     )

@@ -29,7 +29,7 @@ class XETrainer(CaptionerTrainer):
 
     args: XEArguments
 
-    def prepare(self, model: nn.Module, batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, begun: None) -> tuple[Batch, dict[str, Tensor]]:
         """The references, tokenized, and the number of their tokens (or captions)."""
         captions = self.references_of(batch["rows"])
         return {**batch, "captions": captions}, {"loss": counted(captions.mask, self.args.loss_normalization)}
