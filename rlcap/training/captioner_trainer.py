@@ -161,7 +161,7 @@ class CaptionerTrainer(LoggingTrainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], int]:
+    ) -> tuple[list[Batch], Tensor | int | None]:
         """Trainer's: the micro-batches of a step, which are looked at together."""
         self._batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
         return self._batches, number

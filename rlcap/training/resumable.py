@@ -74,8 +74,13 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
 
     # The run
 
-    def train(self, resume_from_checkpoint: str | None = None, *what: Any, **options: Any) -> Any:
-        """Trains, from a checkpoint or anew: then what an earlier start left in `metrics.jsonl` is dropped."""
+    def train(self, resume_from_checkpoint: str | bool | None = None, *what: Any, **options: Any) -> Any:
+        """Trains, from a checkpoint or anew: then what an earlier start left in `metrics.jsonl` is dropped.
+
+        resume_from_checkpoint: a folder; True for the run's last complete checkpoint, None and False for none.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(checkpoints.last_complete(self.run_dir) or "") or None
         if resume_from_checkpoint:
             self.args.eval_on_start = False  # the first start has done that
             self._restore(Path(str(resume_from_checkpoint)))

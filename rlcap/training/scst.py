@@ -173,7 +173,7 @@ class SCSTTrainer(CaptionerTrainer):
             self._note_clipped(log_probs, rollout)
         reference_log_probs = self._reference_log_probs(rollout)
         terms = {"loss": self._objective(log_probs, reference_log_probs, rollout)}
-        if args.kl_beta:
+        if reference_log_probs is not None and args.kl_beta:
             terms["kl"] = kl_penalty(log_probs, reference_log_probs, samples.mask, args.loss_normalization)
             self.means.add("kl", terms["kl"].total.item(), terms["kl"].count.item())
         if references is not None:

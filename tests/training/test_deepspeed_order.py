@@ -6,10 +6,12 @@ order of calls on whole weights. That DeepSpeed itself keeps to it is for `bench
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.deepspeed import DeepSpeedEngineWrapper
@@ -61,13 +63,16 @@ class ByDeepSpeed(TrainerCallback):
         # The second is where the first is read again and again.
         accelerator.state.distributed_type = DistributedType.DEEPSPEED
         PartialState._shared_state["distributed_type"] = DistributedType.DEEPSPEED
+        accelerator.state.deepspeed_plugins = SimpleNamespace(deepspeed_config={}, zero_stage=2)  # fp32
         accelerator.deepspeed_engine_wrapped = DeepSpeedEngineWrapper(engine)
 
 
 @pytest.fixture
-def back_to_one_process() -> Iterator[None]:
-    """Forgets what accelerate was told."""
+def one_rank() -> Iterator[None]:
+    """A process group, without which nothing is under DeepSpeed; afterwards accelerate forgets what it was told."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
+    dist.destroy_process_group()
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -76,7 +81,7 @@ def by_deepspeed(trainer: Any, clip: float = 0.05) -> Any:
     return trainer
 
 
-@pytest.mark.usefixtures("back_to_one_process")
+@pytest.mark.usefixtures("one_rank")
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_weights_are_those_of_other_engines(micro_batches: int, tmp_path: Path) -> None:
     dataset = picture_dataset(tmp_path, 8)
@@ -98,7 +103,7 @@ def test_weights_are_those_of_other_engines(micro_batches: int, tmp_path: Path) 
         torch.testing.assert_close(found[1][name], tensor, rtol=0, atol=1e-7)
 
 
-@pytest.mark.usefixtures("back_to_one_process")
+@pytest.mark.usefixtures("one_rank")
 def test_a_parameter_without_gradient_is_named(tmp_path: Path) -> None:
     tiny = tiny_encoder_decoder()
     captioner = Forgetful(tiny.model, tiny.codec.tokenizer, tiny.preprocessor.processor)
@@ -107,7 +112,7 @@ def test_a_parameter_without_gradient_is_named(tmp_path: Path) -> None:
         trainer.train()
 
 
-@pytest.mark.usefixtures("back_to_one_process")
+@pytest.mark.usefixtures("one_rank")
 def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = xe_trainer(tiny_encoder_decoder(), picture_dataset(tmp_path, 8), tmp_path / "run", max_not_finite=9)
     loss_of = by_deepspeed(trainer).batch_loss
