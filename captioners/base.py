@@ -146,6 +146,11 @@ class Captioner(Modes):
             )
         self._static = StaticSampling(options)
 
+    @property
+    def samples_compiled(self) -> bool:
+        """Whether `compile_sampling` was called."""
+        return self._static is not None
+
     def _generate(
         self, context: VisualContext, shape: tuple[int, int], generation: GenerationSettings, choose: Choice
     ) -> CaptionTokens:

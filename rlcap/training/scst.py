@@ -105,6 +105,9 @@ class SCSTTrainer(CaptionerTrainer):
             top_p=args.top_p,
             num_beams=args.num_samples,
         )
+        if args.compile_sampling:
+            # CUDA graphs need a GPU; elsewhere kernels are made alone.
+            captioner.compile_sampling(mode="reduce-overhead" if self.accelerator.device.type == "cuda" else "default")
         compared = args.kl_beta or args.objective != "policy_gradient"
         self.reference_captioner = frozen_copy(captioner, self.accelerator) if compared else None
         self._beside = Beside(self.accelerator.device)

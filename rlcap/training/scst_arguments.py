@@ -19,6 +19,10 @@ class SCSTArguments(CaptionerTrainingArguments):
     top_k: int = field(default=0, metadata={"help": "sample among the k likeliest tokens; biased; 0: off"})
     top_p: float = field(default=1.0, metadata={"help": "sample among the likeliest tokens of mass p; biased; 1: off"})
     max_new_tokens: int = field(default=20, metadata={"help": "most tokens of a sampled caption, EOS included"})
+    compile_sampling: bool = field(
+        default=False,
+        metadata={"help": "sample at fixed shapes by torch.compile, on a GPU with CUDA graphs: GPT-2, BERT, BLIP"},
+    )
 
     # > Parameters of the rewards
     rewards: list[str] = field(
@@ -80,6 +84,12 @@ class SCSTArguments(CaptionerTrainingArguments):
             "temperature, top_k, top_p",
             (self.temperature, self.top_k, self.top_p),
             "1, 0 and 1 with baseline beam_mean: beams are not drawn",
+        )
+        require(
+            not self.compile_sampling or self.baseline != "beam_mean",
+            "compile_sampling",
+            self.compile_sampling,
+            "false with baseline beam_mean: beams are not compiled",
         )
         require(self.max_new_tokens > 0, "max_new_tokens", self.max_new_tokens, "1 or more")
         require(bool(self.rewards), "rewards", self.rewards, "at least one reward")

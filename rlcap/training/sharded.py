@@ -34,8 +34,11 @@ def will_shard(accelerator: Accelerator) -> bool:
 def run_in_step(captioner: Captioner) -> None:
     """Lets a captioner whose weights have been shared out be used by all its methods; all ranks call it.
 
-    ZeRO-3 gathers by hooks on the layers themselves, FSDP2 by hooks on methods, which are registered here.
+    ZeRO-3 gathers by hooks on the layers themselves, FSDP2 by hooks on methods, which are registered here. Raises
+    ValueError where sampling is compiled.
     """
+    if captioner.samples_compiled:
+        raise ValueError("compile_sampling is for whole weights (one GPU, or DDP): these are sharded; set it to false")
     captioner.synchronised = True
     for name in FORWARD_METHODS:
         register_fsdp_forward_method(captioner, name)

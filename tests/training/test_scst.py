@@ -320,3 +320,31 @@ def test_objectives_over_the_order_of_rewards(objective: str, tmp_path: Path) ->
     assert largest > 0
     for name, gradient in recorder.gradients[1].items():
         assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * largest), name
+
+
+@pytest.mark.slow  # kernels are made
+def test_compiled_sampling_takes_the_same_steps(tmp_path: Path) -> None:
+    weights = []
+    for compiled in (False, True):
+        captioner = tiny_encoder_decoder(dropout=0.0)
+        favour_end(captioner)
+        trainer = scst_trainer(
+            captioner, picture_dataset(tmp_path, 3), tmp_path / "run", Noted(), compile_sampling=compiled
+        )
+        trainer.train()
+        assert captioner.samples_compiled is compiled
+        weights.append(captioner.state_dict())
+    for name, tensor in weights[0].items():
+        assert tensor.allclose(weights[1][name], atol=1e-5), name
+
+
+def test_beams_are_not_compiled(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="compile_sampling is True; it must be false with baseline beam_mean"):
+        scst_trainer(
+            tiny_encoder_decoder(),
+            picture_dataset(tmp_path, 3),
+            tmp_path,
+            Noted(),
+            baseline="beam_mean",
+            compile_sampling=True,
+        )
