@@ -159,8 +159,8 @@ class Captioner(Modes):
         decoder, length = self._decoder(), self._fed(limit)
         decoder.check_room(context, length)
         with self._evaluating():
-            steps = self._static.steps(decoder, context, shape[1], length) if self._static else None
-            steps = steps or self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
+            fixed = self._static.steps(decoder, context, shape[1], length) if self._static else None
+            steps = fixed or self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
             return generate(steps, shape, self.codec.special, limit, choose, self._all_done, context.states.device)
 
     def _fed(self, tokens: int) -> int:

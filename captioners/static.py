@@ -56,7 +56,8 @@ class StaticSteps:
         if self._context.mask is not None and context.mask is not None:
             self._context.mask.copy_(context.mask)
         for cache in (self._cache.self_attention_cache, self._cache.cross_attention_cache):
-            for layer in cache.layers:
+            layers: list[Any] = cache.layers
+            for layer in layers:
                 layer.cumulative_length.zero_()
         self._cache.is_updated = dict.fromkeys(self._cache.is_updated, False)
         self._taken.zero_()

@@ -195,7 +195,8 @@ class CaptionerTrainer(LoggingTrainer):
 
     def _prepare_step(self, model: nn.Module, batches: list[Batch]) -> None:
         """Prepares all micro-batches of a step, each with the random numbers of its place, and counts over ranks."""
-        self._prepared, counts, begun = [], [], []
+        self._prepared, counts = [], []
+        begun: list[tuple[Batch, Any] | None] = []
         for self._micro_step, batch in enumerate(batches):
             if not all_agree(self.captioner, batch["visual"] is not None):
                 begun.append(None)
