@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity",
     "score": "score captions with a reward: one value a caption, shared out over processes, resumable",
     "agreement": "measure how far metrics and rewards agree with human judgments",
+    "doctor": "what is installed and what can run here, with a self-test of two processes; for bug reports",
 }
 
 HELP_FLAGS = {"-h", "--help", "help"}
