@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         meant = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {meant[0]}?)" if meant else ""
         sys.exit(_message(f"there is no command {name!r}{hint}; there are: {', '.join(COMMANDS)}"))
+    from rlcap.disk import DiskFull
     from rlcap.launching import process_group, stopping, world
 
     here = os.getcwd()
@@ -81,6 +82,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print("\nrlcap: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    except DiskFull as error:
+        if debug:
+            raise
+        _message(str(error))
+        sys.exit(1)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         if debug:
             raise
