@@ -126,7 +126,7 @@ def run_until(start: Callable[[], Running], run_dir: Path, kill: Kill | None, li
         if kill is not None and seen >= kill.checkpoint and now - since >= kill.after:
             running.kill()
             break
-        time.sleep(0.001)
+        time.sleep(0.004)
     return running
 
 
@@ -141,6 +141,6 @@ def measured(start: Callable[[], Running], run_dir: Path) -> Timing:
         elif began and not saving:
             savings.append(time.monotonic() - began)
             began = 0.0
-        time.sleep(0.001)
+        time.sleep(0.004)
     assert running.code() == 0, running.said()[-3000:]
     return Timing(time.monotonic() - started, max(savings))
