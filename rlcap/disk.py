@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rlcap.failures import Failure
+
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -23,7 +25,7 @@ _TORCH = re.compile(r"PytorchStreamWriter failed writing|unexpected pos|iostream
 LITTLE = 2**20  # bytes that are free on a disk that torch.save could not write to
 
 
-class DiskFull(OSError):
+class DiskFull(Failure):
     """Nothing more can be written at a place; the message says where, why and what to do."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import rlcap
 from killing import Forked, Kill, Launched, Running, Timing, measured, run_until
 from test_resume import arguments, assert_same
 
@@ -57,6 +58,8 @@ def test_killed(
         given = [command, *arguments(data, captioner_folder, run_dir, options)]
         return lambda: (Forked if processes == 1 else Launched)(given, tmp_path)
 
+    if processes == 1:
+        rlcap(["--version"], tmp_path)  # the server imports the libraries at its first process: no part of a run
     timing = measured(start_in(tmp_path / "whole"), tmp_path / "whole")
     campaign(start_in, tmp_path, kills, timing, random.Random(f"{SEED} {command} {processes}"))
 
