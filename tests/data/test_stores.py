@@ -56,6 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "store" / "pictures"
     folder.mkdir(parents=True)
+    (folder.parent / "captions.json").write_text("{}")  # what holds nothing counts as gone itself
     for number in range(3):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
     return folder
