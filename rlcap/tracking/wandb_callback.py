@@ -35,8 +35,8 @@ class WandbCallback(TrainerCallback):
     """Logs a training to W&B; `run_dir` gives the run its name, its id (so that a resume goes on in it) and its files.
 
     The project is WANDB_PROJECT or `rlcap`; WANDB_MODE=offline keeps everything in `run_dir/wandb` for `wandb sync`.
-    Where W&B cannot be reached within INIT_SECONDS (or WANDB_INIT_TIMEOUT), or there is no key, the run is kept offline. The run ends with the training. A resume appends: steps logged
-    after the checkpoint that it starts from are there twice.
+    Where there is no key, or no answer within INIT_SECONDS (or WANDB_INIT_TIMEOUT), the run is kept offline. The run
+    ends with the training. A resume appends: steps logged after the checkpoint that it starts from are there twice.
 
     Raises ValueError where wandb is not installed.
     """
