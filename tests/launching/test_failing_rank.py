@@ -12,8 +12,8 @@ from test_resume import arguments
 from rlcap.training import checkpoints
 
 pytestmark = pytest.mark.slow
-# From the exception to the end of the launcher: rlcap and torchrun give a rank 20 and 30 seconds to leave, and a process
-# on a machine that is busy with other things takes a while for its own end.
+# From the exception to the end of the launcher: rlcap and torchrun give a rank 20 and 30 seconds to leave, and torchrun
+# takes a while for its own end where the machine is busy.
 SECONDS = 120
 
 # A reward of the user's, which also lets a data worker or the model fail: on the second rank, in the third batch.
