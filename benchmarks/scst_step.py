@@ -37,6 +37,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 import rewards
-from captioners import Captioner, EncoderDecoder, GridTransformer, GridTransformerConfig
+from captioners import Blip, Captioner, EncoderDecoder, GridTransformer, GridTransformerConfig
 from captioners.tokenizer import train_tokenizer
 from rlcap.training.scst import SCSTTrainer
 from rlcap.training.scst_arguments import SCSTArguments
@@ -115,32 +116,50 @@ def grid(captions: list[str], pixels: int) -> GridTransformer:
         return GridTransformer.create(folder, captions, GridTransformerConfig(vocab_size=VOCABULARY))
 
 
-class Bench:
-    """A model, its pictures, and a step of either side."""
+def build(model: str, captions: list[str], pixels: int) -> Captioner:
+    """The captioner of one of MODELS."""
+    return vit_gpt2(captions, pixels) if model == "vit-gpt2" else grid(captions, pixels)
 
-    def __init__(self, model: str, baseline: str, pixels: int) -> None:
+
+class Bench:
+    """A captioner, its pictures, and a step of either side; on a GPU in bf16, under autocast.
+
+    stored: pictures are stored grids.
+    """
+
+    def __init__(
+        self,
+        create: Callable[[list[str], int], Captioner],
+        baseline: str,
+        pixels: int,
+        *,
+        pictures: int = PICTURES,
+        stored: bool = False,
+        device: str = "cpu",
+    ) -> None:
         torch.manual_seed(0)
-        self.greedy = baseline == "greedy"
-        self.references = corpus()
+        self.greedy, self.pictures, self.device = baseline == "greedy", pictures, torch.device(device)
+        self.references = corpus(max(400, pictures))
         captions = [caption for own in self.references.values() for caption in own]
-        create = vit_gpt2 if model == "vit-gpt2" else grid
-        self.captioner: Captioner = create(captions, pixels)
-        if model == "grid-features":
-            self.visual = {"features": torch.randn(PICTURES, 1, *GRID).relu().half()}
+        self.captioner = create(captions, pixels).to(self.device)
+        if stored:
+            self.visual = {"features": torch.randn(pictures, 1, *GRID).relu().half()}
         else:
-            self.visual = {"pixel_values": torch.randn(PICTURES, 3, pixels, pixels)}
-        names = list(self.references)[:PICTURES]
+            self.visual = {"pixel_values": torch.randn(pictures, 3, pixels, pixels)}
+        self.visual = {name: tensor.to(self.device) for name, tensor in self.visual.items()}
+        names = list(self.references)[:pictures]
         self.rows = [{"image_id": name, "references": self.references[name], "split": "train"} for name in names]
         self.folder = tempfile.TemporaryDirectory()
         args = SCSTArguments(
             output_dir=self.folder.name,
-            per_device_train_batch_size=PICTURES,
+            per_device_train_batch_size=pictures,
             num_samples=SAMPLES,
             max_new_tokens=LENGTH,
             baseline=baseline,
             learning_rate=1e-6,
-            freeze=[] if model == "vit-gpt2" else ["vision"],
-            use_cpu=True,
+            freeze=["vision"] if isinstance(self.captioner, GridTransformer) else [],
+            use_cpu=self.device.type == "cpu",
+            bf16=self.device.type == "cuda",
         )
         reward = rewards.load("cider-d", corpus=self.references, eos=False)
         self.trainer = SCSTTrainer(
@@ -155,54 +174,63 @@ class Bench:
 
     def rlcap(self) -> dict[str, float]:
         """One step of ours; seconds by phase."""
-        started = time.perf_counter()
+        started = self._now()
         self.trainer.training_step(self.captioner, {"visual": dict(self.visual), "rows": self.rows, "bad": []})
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.trainer.state.global_step += 1
-        seconds = time.perf_counter() - started
+        seconds = self._now() - started
         means = self.trainer.means.drain([self.trainer.means.state()])
         phases = {name: means[f"time/{name}"] for name in ("encode", "sample", "reward")}
         return {**phases, "update": seconds - sum(phases.values()), "step": seconds}
 
     def naive(self) -> dict[str, float]:
         """One step of the plain loop; seconds by phase. What it encodes inside `generate` counts as sampling."""
-        clock = [time.perf_counter()]
+        clock = [self._now()]
         self.captioner.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             greedy = self._generate(do_sample=False, num_return_sequences=1) if self.greedy else None
             sampled = self._generate(do_sample=True, num_return_sequences=SAMPLES)
-        clock.append(time.perf_counter())
+        clock.append(self._now())
         tokenizer = self.captioner.codec.tokenizer
         texts = tokenizer.batch_decode(sampled, skip_special_tokens=True)
         if greedy is not None:
             texts += tokenizer.batch_decode(greedy, skip_special_tokens=True)
         scores = self._cider_in_java(texts)
-        samples = scores[: PICTURES * SAMPLES].view(PICTURES, SAMPLES)
+        samples = scores[: self.pictures * SAMPLES].view(self.pictures, SAMPLES)
         if greedy is None:
             advantages = (samples - samples.mean(1, keepdim=True)) * SAMPLES / (SAMPLES - 1)
         else:
-            advantages = samples - scores[PICTURES * SAMPLES :, None]
-        clock.append(time.perf_counter())
+            advantages = samples - scores[self.pictures * SAMPLES :, None]
+        clock.append(self._now())
         labels = sampled[:, 1:]
-        log_probs = self._teacher_forced(sampled).log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)
+        with self._autocast():
+            logits = self._teacher_forced(sampled).float()
+        log_probs = logits.log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)
         mask = labels != tokenizer.pad_token_id
-        (-(advantages.flatten()[:, None] * log_probs * mask).sum() / mask.sum()).backward()
+        (-(advantages.to(self.device).flatten()[:, None] * log_probs * mask).sum() / mask.sum()).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        clock.append(time.perf_counter())
+        clock.append(self._now())
         sample, reward, update = (after - before for before, after in pairwise(clock))
         return {"encode": 0.0, "sample": sample, "reward": reward, "update": update, "step": clock[-1] - clock[0]}
 
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
     def _inner(self) -> nn.Module:
-        return self.captioner.model if isinstance(self.captioner, EncoderDecoder) else self.captioner.transformer  # type: ignore[return-value]
+        return self.captioner.transformer if isinstance(self.captioner, GridTransformer) else self.captioner.model  # type: ignore[return-value]
 
     def _inputs(self, repeats: int) -> dict[str, Any]:
         """What the inner model is fed to see every picture `repeats` times; a frozen vision model runs here."""
         visual = {name: tensor.repeat_interleave(repeats, 0) for name, tensor in self.visual.items()}
-        if isinstance(self.captioner, EncoderDecoder):
+        if not isinstance(self.captioner, GridTransformer):
             return visual
-        assert isinstance(self.captioner, GridTransformer)
         with torch.no_grad():
             grids = visual["features"].float() if "features" in visual else self.captioner.features(visual)
         states = self.captioner.transformer.encoder(inputs_embeds=self.captioner.projection(grids[:, 0]))
@@ -212,7 +240,8 @@ class Bench:
         return self._inner().generate(**self._inputs(1), **settings, max_new_tokens=LENGTH, num_beams=1, top_k=0)  # type: ignore[operator]
 
     def _teacher_forced(self, sequences: Tensor) -> Tensor:
-        return self._inner()(**self._inputs(SAMPLES), decoder_input_ids=sequences[:, :-1]).logits
+        ids = "input_ids" if isinstance(self.captioner, Blip) else "decoder_input_ids"
+        return self._inner()(**self._inputs(SAMPLES), **{ids: sequences[:, :-1]}).logits
 
     def _document_frequencies(self) -> CiderScorer:
         scorer = CiderScorer()
@@ -233,9 +262,14 @@ class Bench:
         return torch.tensor(scorer.compute_cider())
 
 
+def of_model(model: str, baseline: str, pixels: int) -> Bench:
+    """The bench of one of MODELS, on the CPU."""
+    return Bench(partial(build, model), baseline, pixels, stored=model == "grid-features")
+
+
 def peak_memory(side: str, model: str, baseline: str, pixels: int) -> None:
     """Takes three steps of one side and prints the peak of the resident set over what was there before, in MiB."""
-    bench = Bench(model, baseline, pixels)
+    bench = of_model(model, baseline, pixels)
     before = status("VmRSS")
     for _ in range(3):
         getattr(bench, side)()
@@ -251,7 +285,7 @@ def status(key: str) -> float:
 
 def compare(model: str, baseline: str, pixels: int, repetitions: int) -> float:
     """Prints the phases of both sides and returns how many times faster ours is."""
-    bench = Bench(model, baseline, pixels)
+    bench = of_model(model, baseline, pixels)
     steps: dict[str, Callable[[], dict[str, float]]] = {"naive": bench.naive, "rlcap": bench.rlcap}
     for step in steps.values():
         step()

@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from captioners.modes import Modes
 from captioners.preprocess import Visual
 from captioners.sampling import Choice, generate, most_likely, sampled
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
+from captioners.static import StaticSampling
 from captioners.text import CaptionCodec
 from captioners.types import CaptionTokens, GenerationSettings, TokenScores, VisualContext
 from captioners.weights import unused, without_progress_bar
@@ -51,6 +52,7 @@ class Captioner(Modes):
         self.synchronised = False
         self.prompt: str | None = None
         self.lora: lora.LoraSettings | None = None
+        self._static: StaticSampling | None = None
 
     # What an adapter brings
 
@@ -128,6 +130,21 @@ class Captioner(Modes):
                 steps, size, self.codec.special, generation, num_return, self._all_done, context.states.device
             )
 
+    def compile_sampling(self, **options: Any) -> None:
+        """Samples from now on at fixed shapes, by a compiled step; `options` of `torch.compile` (mode, backend).
+
+        Meant for GPUs, where mode "reduce-overhead" replays CUDA graphs; the same tokens come out, up to the rounding
+        of other kernels. The first batch of a shape is slow, and its cache stays in memory. Raises ValueError for
+        decoders whose captions cannot share a row, and for those that read the picture as a prefix.
+        """
+        decoder = self._decoder()
+        if not isinstance(decoder, TextDecoder) or not decoder.packed_tokens:
+            raise ValueError(
+                f"sampling cannot be compiled for {decoder.config.model_type}: that needs a decoder with "
+                "cross-attention that takes position ids (GPT-2, BERT, RoBERTa, BLIP)"
+            )
+        self._static = StaticSampling(options)
+
     def _generate(
         self, context: VisualContext, shape: tuple[int, int], generation: GenerationSettings, choose: Choice
     ) -> CaptionTokens:
@@ -136,7 +153,8 @@ class Captioner(Modes):
         decoder, length = self._decoder(), self._fed(limit)
         decoder.check_room(context, length)
         with self._evaluating():
-            steps = self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
+            steps = self._static.steps(decoder, context, shape[1], length) if self._static else None
+            steps = steps or self._layout(decoder, shape[1] * length).steps(decoder, context, shape[1], length)
             return generate(steps, shape, self.codec.special, limit, choose, self._all_done, context.states.device)
 
     def _fed(self, tokens: int) -> int:

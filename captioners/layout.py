@@ -18,7 +18,12 @@ from captioners.types import CaptionTokens, VisualContext
 
 
 class Steps(Protocol):
-    """K captions of each of B pictures, extended by one token a step through a key-value cache."""
+    """K captions of each of B pictures, extended by one token a step through a key-value cache.
+
+    drops: pictures whose captions have ended may leave the batch (`keep`).
+    """
+
+    drops: bool
 
     def step(self, tokens: Tensor) -> Tensor:
         """Feeds tokens [B, K]; returns the logits [B, K, V] of the tokens after them."""
@@ -115,6 +120,8 @@ class PackedSteps:
     A beam that changes its parent changes a row of the mask: nothing in the cache moves.
     """
 
+    drops = True
+
     def __init__(self, decoder: Decoder, context: VisualContext, num_captions: int, max_steps: int):
         self.decoder, self.context, self.num_captions = decoder, context, num_captions
         self.cache = decoder.begin(context)
@@ -170,6 +177,8 @@ class RowsLayout:
 
 class RowSteps:
     """Each step feeds [B·K, 1] tokens; a beam that changes its parent moves its row of the cache."""
+
+    drops = True
 
     def __init__(self, decoder: Decoder, context: VisualContext, num_captions: int):
         pictures = torch.arange(len(context.states), device=context.states.device)

@@ -88,7 +88,7 @@ def generate(
         running = (~ended.all(dim=1)).nonzero().squeeze(1)
         if all_done(len(running) == 0):
             break
-        if 0 < len(running) <= (1 - DROP_SHARE) * len(present):
+        if steps.drops and 0 < len(running) <= (1 - DROP_SHARE) * len(present):
             steps.keep(running)
             present, tokens = present[running], tokens[running]
     # Shorter than the steps taken where other ranks had longer captions.

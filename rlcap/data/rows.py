@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass
+@dataclass(slots=True)
 class CaptionRow:
     """One picture (a path), clip (paths of its frames, in order) or video, its captions, and where the source says so.
 

@@ -11,8 +11,9 @@ import pytest
 
 from rlcap.evaluation.agreement import Benchmark, Candidate, Pair, Ratings, load_benchmark, measure_metrics
 from rlcap.evaluation.agreement.metrics import resolve, score
-from rlcap.evaluation.agreement.statistics import bootstrap, measure, statistic
+from rlcap.evaluation.agreement.statistics import OF_RATINGS, bootstrap, measure, statistic
 from rlcap.evaluation.agreement.table import as_markdown
+from rlcap.evaluation.correlations import correlations
 
 # (τ-b, τ-c) x 100 as CLIPScore's and PAC-S's code print them.
 PUBLISHED = {
@@ -37,6 +38,17 @@ def test_correlations_by_hand() -> None:
     assert own["kendall_c"] == pytest.approx(100 * 2 * 5 / (16 * 2 / 3))  # 2 (C - D) / (n² (m - 1) / m), m = 3
     ranks, ratings = np.array([1, 2, 3, 4]) - 2.5, np.array([1.5, 1.5, 3, 4]) - 2.5
     assert own["spearman"] == pytest.approx(100 * ranks @ ratings / math.sqrt((ranks @ ranks) * (ratings @ ratings)))
+
+
+@pytest.mark.parametrize("levels", [2, 5, 40, 1000])  # the last by scipy itself
+def test_counts_give_what_scipy_gives_of_the_repeated_sample(levels: int) -> None:
+    random = np.random.default_rng(levels)
+    scores, ratings = np.round(random.normal(size=300), 1), random.integers(levels, size=(300, 1)) / 7
+    of = statistic(rated(ratings.tolist()), scores)
+    for samples in (np.arange(300), random.integers(300, size=300), random.integers(20, size=7)):
+        expected = correlations(scores[samples], ratings[samples, 0])
+        assert of(samples) == pytest.approx({key: 100 * expected[key] for key in OF_RATINGS}, abs=1e-9)
+    assert all(math.isnan(value) for value in of(np.array([5, 5, 5])).values())
 
 
 def test_every_rating_is_a_sample_and_nan_is_none() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from rlcap.console import progress
 from rlcap.evaluation.agreement.benchmark import Benchmark, Pair, Ratings
+from rlcap.evaluation.agreement.counted import MOST_LEVELS, CountedCorrelations
 from rlcap.evaluation.correlations import correlations
 
 Statistics = dict[str, float]
@@ -34,18 +35,35 @@ def measure(benchmark: Benchmark, scores: np.ndarray) -> Statistics:
 
 
 def _correlating(scores: np.ndarray, ratings: Ratings) -> Statistic:
-    """Kendall's τ-b and τ-c and Spearman's ρ (scipy's)."""
+    """Kendall's τ-b and τ-c and Spearman's ρ."""
     if ratings.decimals is not None:
         scores = np.round(scores, ratings.decimals)
+    raters = ratings.values.T
+    if ratings.pooled:
+        scores, raters = np.tile(scores, len(raters)), ratings.values.T.reshape(1, -1)
+    of_raters = [_of_rater(scores, of_rater) for of_rater in raters]
+    times = len(scores) // len(ratings.values)
 
     def correlations(samples: np.ndarray) -> Statistics:
-        drawn, values = scores[samples], ratings.values[samples]
-        if ratings.pooled:
-            return _correlations(np.repeat(drawn, values.shape[1]), values.ravel())
-        each = [_correlations(drawn, of_rater) for of_rater in values.T]
-        return {key: float(np.mean([own[key] for own in each])) for key in each[0]}
+        counts = np.tile(np.bincount(samples, minlength=len(ratings.values)), times)
+        each = [of_rater(counts) for of_rater in of_raters]
+        return {key: 100 * float(np.mean([own[key] for own in each])) for key in OF_RATINGS}
 
     return correlations
+
+
+def _of_rater(scores: np.ndarray, ratings: np.ndarray) -> Callable[[np.ndarray], Statistics]:
+    """The correlations with one rater's ratings, of which some may be missing, by how often each thing is drawn."""
+    known = ~np.isnan(ratings)
+    a, b = scores[known], ratings[known]
+    if len(np.unique(b)) <= MOST_LEVELS:
+        counted = CountedCorrelations(a, b)
+        return lambda counts: counted(counts[known])
+
+    def repeated(counts: np.ndarray) -> Statistics:
+        return correlations(np.repeat(a, counts[known]), np.repeat(b, counts[known]), OF_RATINGS)
+
+    return repeated
 
 
 def _preferring(scores: np.ndarray, pairs: Sequence[Pair]) -> Statistic:
@@ -63,11 +81,6 @@ def _preferring(scores: np.ndarray, pairs: Sequence[Pair]) -> Statistic:
 
 def _percent(right: np.ndarray) -> float:
     return 100 * float(right.mean()) if len(right) else float("nan")
-
-
-def _correlations(scores: np.ndarray, ratings: np.ndarray) -> Statistics:
-    known = ~np.isnan(ratings)
-    return {name: 100 * value for name, value in correlations(scores[known], ratings[known], OF_RATINGS).items()}
 
 
 def bootstrap(images: Sequence[str], of: Statistic, resamples: int, seed: int, what: str = "") -> dict[str, Interval]:
