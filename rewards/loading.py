@@ -31,7 +31,7 @@ def load(name: str, *, corpus: Mapping[str, Sequence[str]] | None = None, **opti
     (image_id -> references of the training pictures) goes to rewards that say `uses_corpus = True`.
     Raises ValueError for an unknown name or option, listing the known ones.
     """
-    target = _attribute(name, BUILT_IN.get(name, name))
+    target = target_of(name)
     if not inspect.isclass(target) and (isinstance(target, Reward) or "completions" in _parameters(target)):
         if options:
             raise ValueError(
@@ -45,8 +45,9 @@ def load(name: str, *, corpus: Mapping[str, Sequence[str]] | None = None, **opti
     return as_reward(target(**options))
 
 
-def _attribute(name: str, path: str) -> Callable[..., Any]:
-    module_name, _, attribute = path.partition(":")
+def target_of(name: str) -> Callable[..., Any]:
+    """The function, class or factory that a name stands for; raises ValueError as `load` does."""
+    module_name, _, attribute = BUILT_IN.get(name, name).partition(":")
     if not attribute or not module_name:
         raise ValueError(
             f"there is no reward {name!r}; the built-in ones are {', '.join(BUILT_IN)}, and your own is written "

@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr, repetition, grammar, diversity",
     "score": "score captions with a reward: one value a caption, shared out over processes, resumable",
     "agreement": "measure how far metrics and rewards agree with human judgments",
+    "doctor": "what is installed and what can run here, with a self-test of two processes; for bug reports",
 }
 
 HELP_FLAGS = {"-h", "--help", "help"}
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs one command.
 
     Exit codes: 0 done, 2 the user's error (told in one message), 130, 138 and 143 told to stop by a signal (128 + its
-    number), 1 anything else.
+    number), 1 anything else: a Failure is told in one message too.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, quiet = (flag in arguments for flag in ("--debug", "--quiet"))
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         meant = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {meant[0]}?)" if meant else ""
         sys.exit(_message(f"there is no command {name!r}{hint}; there are: {', '.join(COMMANDS)}"))
+    from rlcap.failures import Failure
     from rlcap.launching import process_group, stopping, world
 
     here = os.getcwd()
@@ -80,6 +82,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print("\nrlcap: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    except Failure as error:
+        if debug:
+            raise
+        _message(str(error))
+        sys.exit(1)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         if debug:
             raise

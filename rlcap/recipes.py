@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from rlcap.disk import require_writable
+
 _KEY = re.compile(r"^argument --(\w+)\S*: ")
 
 
@@ -44,7 +46,7 @@ def parse(argv: list[str], command: str, *types_: Any) -> tuple[Any, ...]:
     """Fills dataclasses from `--config RECIPE` and the command line, which wins; one object a dataclass.
 
     Raises ValueError naming the key, the value and what is allowed: for an unknown key, a wrong type, a file that is no
-    YAML mapping.
+    YAML mapping; and where nothing can be written to `output_dir`.
     """
     arguments = _with_recipe_file(list(argv))
     parser = _parser(command, types_)
@@ -57,7 +59,11 @@ def parse(argv: list[str], command: str, *types_: Any) -> tuple[Any, ...]:
         raise ValueError("; ".join(_hint(key, keys) for key in unknown) + f"; rlcap {command} --help lists the keys")
     if rest:
         raise ValueError(f"what is {' '.join(rest)!r} for? Every value follows its key: --key value")
-    return tuple(parser.parse_args_and_config(arguments))
+    parsed = tuple(parser.parse_args_and_config(arguments))
+    for own in parsed:
+        if "output_dir" in {field.name for field in fields(own)}:
+            require_writable(Path(own.output_dir), "output_dir")  # before anything is loaded
+    return parsed
 
 
 def _with_recipe_file(arguments: list[str]) -> list[str]:

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rlcap.commands.json_flag import json_object
+from rlcap.disk import require_writable
 
 
 def main(argv: list[str]) -> None:
     """Measures the metrics that the command line names and writes what they brought."""
     arguments = _parser().parse_args(argv)
+    if arguments.output:
+        require_writable(Path(arguments.output).parent, "the folder of --output,")
     options = json_object(arguments.metric_options, "--metric-options")
 
     from rlcap.console import console, say

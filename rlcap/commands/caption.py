@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.disk import require_writable
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -12,6 +13,8 @@ PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 def main(argv: list[str]) -> None:
     """Captions what the command line names and writes image id -> caption."""
     arguments = _parser().parse_args(argv)
+    if arguments.output:
+        require_writable(Path(arguments.output).parent, "the folder of --output,")
     rows = _rows(arguments)
 
     import torch

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.disk import require_writable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> None:
         _show(_show_parser().parse_args(argv[1:]))
         return
     arguments = _parser().parse_args(argv)
+    require_writable(Path(arguments.output).parent, "the folder of --output,")
     _check(arguments)
 
     from rlcap.console import say

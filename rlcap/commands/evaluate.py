@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.disk import require_writable
 
 if TYPE_CHECKING:
     from rlcap.evaluation import Evaluation
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> None:
     """Scores the captions that the command line names, prints a table and writes the JSON file."""
     arguments = _parser().parse_args(argv)
+    if arguments.output:
+        require_writable(Path(arguments.output).parent, "the folder of --output,")
 
     from rlcap.console import console, say
     from rlcap.evaluation import score_captions

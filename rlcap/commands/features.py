@@ -2,8 +2,10 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.disk import require_writable
 
 
 def main(argv: list[str]) -> None:
@@ -24,6 +26,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
     add_column_flags(parser)
     arguments = parser.parse_args(argv)
+    require_writable(Path(arguments.output).parent, "the folder of --output,")
 
     import torch
 

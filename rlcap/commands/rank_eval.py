@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rlcap.commands.source_flags import add_column_flags
+from rlcap.disk import require_writable
 
 
 def main(argv: list[str]) -> None:
     """Ranks the chains under each control, prints a table and writes the JSON file."""
     arguments = _parser().parse_args(argv)
+    if arguments.output:
+        require_writable(Path(arguments.output).parent, "the folder of --output,")
 
     import torch
 

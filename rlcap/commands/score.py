@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcap.commands.json_flag import json_object
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.disk import require_writable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> None:
     """Scores the captions that the command line names and writes what it found; a killed run goes on."""
     arguments = _parser().parse_args(argv)
+    require_writable(Path(arguments.output).parent, "the folder of --output,")
     options = json_object(arguments.reward_options, "--reward-options")
 
     import torch

@@ -14,6 +14,7 @@ from rlcap.data.columns import Columns
 from rlcap.data.rows import CaptionRow, shown
 from rlcap.data.source_kind import NAMED, kind_of
 from rlcap.data.splits import split_name
+from rlcap.data.stores import remember
 from rlcap.data.tables import joined, read_tables
 from rlcap.data.tar_shards import expand, read_samples, row_of
 from rlcap.data.video import UNIFORM, FrameChoice
@@ -143,7 +144,9 @@ def picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, chec
     candidates = [path.parent / name for name in SUBFOLDERS] if folder is None else [folder]
     files = [row.pictures[0] for row in rows[:LOOKED_AT]]
     for candidate in candidates:
-        if any((candidate / file).is_file() for file in files):
+        there = [candidate / file for file in files if (candidate / file).is_file()]
+        if there:
+            remember(str(there[0]))
             return candidate
     if not check:
         return candidates[0]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rlcap.data import stores
 from rlcap.data.content import BadImage
 from rlcap.data.features import FeatureStore
 from rlcap.data.images import open_image
@@ -62,6 +63,13 @@ class VisualCollator:
             kept.append(dict(row))
         batch: dict[str, Any] = {"visual": self._visual(images, stored), "rows": kept, "bad": bad}
         return {**batch, "images": images} if self.keep_images else batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "stores": stores.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stores.adopt(state.pop("stores"))
+        self.__dict__.update(state)
 
     def _stored(self, row: Mapping[str, Any]) -> np.ndarray:
         assert self.features is not None

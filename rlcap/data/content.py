@@ -44,6 +44,17 @@ def named(source: Source) -> str:
     return f"{found['shard']}::{found['member']}" if found else os.fspath(source)
 
 
+def address_of(source: Source) -> str | None:
+    """The file, or the shard, that a source is read from: a path or an fsspec address; None where it is all bytes."""
+    if isinstance(source, bytes):
+        return None
+    if isinstance(source, Mapping):
+        return address_of(source["path"]) if source.get("bytes") is None and source.get("path") else None
+    path = os.fspath(source)
+    found = _PLACE.fullmatch(path)
+    return found["shard"] if found else path
+
+
 def readable(source: Source) -> str | bytes:
     """Return what a decoder opens: a path that is there, or bytes that are not empty; raises BadImage otherwise."""
     if isinstance(source, Mapping):

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rlcap.data.content import BadImage, Source, named, readable
+from rlcap.data.stores import patiently
 
 NAMED = 20  # bad pictures that are named one by one in warnings and errors
 
@@ -18,8 +19,13 @@ def open_image(source: Source) -> Image.Image:
 
     Of an animation the first frame counts; transparency is laid on white; 16-bit and floating-point grey is scaled to
     8 bits (Pillow's own conversion would clip it to white). Raises BadImage for a missing file, one that is no picture,
-    is cut off or broken, or has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels (a decompression bomb).
+    is cut off or broken, or has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels (a decompression bomb); StoreGone where
+    not the picture but its store is missing (`rlcap.data.stores`).
     """
+    return patiently(source, lambda: _open(source))
+
+
+def _open(source: Source) -> Image.Image:
     name = named(source)
     content = readable(source)
     try:

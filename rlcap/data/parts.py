@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlcap.disk import writing
+
 
 class Parts:
     """The folder OUTPUT.parts beside an output: a file a rank, a header in its first line and then a line a batch.
@@ -54,6 +56,7 @@ class Part:
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self.file = path.open("a+b")
         self.file.seek(0)
         whole = self.file.read().rfind(b"\n") + 1
@@ -63,9 +66,10 @@ class Part:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Writes one line of JSON."""
-        self.file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with writing(f"results of {self.path.name}", self.path.parent):
+            self.file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def __enter__(self) -> "Part":
         return self

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from rlcap.data.columns import Columns
 from rlcap.data.rows import CaptionRow
 from rlcap.data.splits import split_name
+from rlcap.data.stores import patient_items
 from rlcap.data.tar_shards import expand, read_samples, row_of
 from rlcap.data.video import UNIFORM, FrameChoice
 
@@ -77,7 +78,7 @@ class CaptionStream:
 
         Raises ValueError naming a sample that has no references or an empty one (unless `drop_empty`).
         """
-        for number, sample in read_samples(shard, skip, contents):
+        for number, sample in patient_items(shard, lambda start: read_samples(shard, start, contents), skip):
             row = row_of(sample, self.columns, self.split)
             yield number, self._row(row) if row.split == self.split else None
 

@@ -18,6 +18,7 @@ from rlcap.data.columns import IMAGES, VIDEOS, Columns, captions_of, text_of, ti
 from rlcap.data.content import place
 from rlcap.data.rows import CaptionRow, shown
 from rlcap.data.splits import split_name
+from rlcap.data.stores import remember
 
 TEXTS = ("txt", "json")
 PICTURES = {*IMAGES, "bmp", "gif", "tif", "tiff", *VIDEOS}
@@ -65,6 +66,7 @@ def read_samples(shard: str, skip: int = 0, contents: bool = False) -> Iterator[
     members: list[tuple[str, tarfile.TarInfo]] = []
     try:
         with _open(shard) as file:
+            remember(shard)
             for member in _members(shard, file):
                 folder, _, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")

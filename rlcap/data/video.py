@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from rlcap.data.content import BadImage, Source, named, readable
+from rlcap.data.stores import patiently
 
 SEEK_PAST = 4.0  # seconds to the next frame from which a jump to a key frame is tried instead of decoding all between
 SLACK = 0.5  # seconds that a file may end before its header says
@@ -82,9 +83,13 @@ def open_video(source: Source, choice: FrameChoice) -> list[Image.Image]:
     """Return the chosen frames of a video (a path, bytes, or an address in a tar shard), in the order of the choice.
 
     A moment gets the frame that is on the screen then. Frames are turned as the file says. Raises BadImage for a file
-    that is missing, no video, broken, shorter than its header says, or shorter than a moment that is asked for; and
-    ValueError where PyAV is not installed.
+    that is missing, no video, broken, shorter than its header says, or shorter than a moment that is asked for;
+    ValueError where PyAV is not installed; and StoreGone where not the video but its store is missing.
     """
+    return patiently(source, lambda: _open(source, choice))
+
+
+def _open(source: Source, choice: FrameChoice) -> list[Image.Image]:
     name = named(source)
     with _opened(source, name) as (container, stream):
         duration = _duration(container, stream)

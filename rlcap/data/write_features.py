@@ -20,6 +20,7 @@ from rlcap.data.collate import VisualCollator, open_visual
 from rlcap.data.features import FORMAT, FeatureStore, FeatureWriter, open_writers
 from rlcap.data.images import BadImage, BadImageCounter
 from rlcap.data.video import FrameChoice
+from rlcap.disk import writing
 
 PROBED = 64  # pixel values that tell preprocessors apart
 
@@ -126,7 +127,7 @@ def write_features(
             disable=rank != 0,
         ) as bar:
             for writer in writers:
-                with writer:
+                with writing("the features", Path(output)), writer:
                     _retry_bad(writer, dataset, row_of, counter)
                     for done in _write_shard(
                         writer, captioner, dataset, row_of, batch_size, num_workers, counter, flush_seconds

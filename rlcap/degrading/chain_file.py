@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from rlcap.console import progress
 from rlcap.data.parts import Parts
 from rlcap.degrading.chain import Chain, Start
+from rlcap.disk import writing
 from rlcap.tracking.run_directory import write_json
 
 FORMAT = "rlcap chains 2"
@@ -115,7 +116,7 @@ def _joined(output: Path, parts: Parts, units: int, total: int, rank: int) -> di
             return None
         own = output.with_name(f"{output.name}.rank{rank}")
         lengths, kinds, failures = Counter[int](), Counter[str](), Counter[str]()
-        with own.open("w", encoding="utf-8") as file:
+        with writing(output.name, output.parent), own.open("w", encoding="utf-8") as file:
             for record in _in_order(places):
                 failures.update(record["failures"])
                 for number in sorted(record["chains"], key=int):

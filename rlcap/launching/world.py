@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 TRAINING = ("xe", "scst", "rank-dpo", "reward")
+DIAGNOSIS = "doctor"  # says what is wrong with a world, and so must not be refused in it
 OWN_WORLD = "RLCAP_OWN_WORLD"
 _MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
@@ -34,6 +35,8 @@ def enter(command: str) -> None:
 
     Without a launcher nothing happens, and nothing is imported.
     """
+    if command == DIAGNOSIS:
+        return
     wrong = missing(command, os.environ)
     if wrong is not None:
         raise ValueError(wrong)

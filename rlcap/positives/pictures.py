@@ -10,6 +10,7 @@ import datasets
 import torch
 from PIL import Image
 
+from rlcap.disk import writing
 from rlcap.positives.manifest import Row
 from rlcap.training.randomness import generator_of, seed_of
 
@@ -87,8 +88,9 @@ def _row(folder: Path, image_id: str, caption: str, drawn: Image.Image | Excepti
         return {"image_id": image_id, "caption": caption, "failed": why}
     file = f"{FOLDER}/{_file_name(image_id)}"
     unfinished = folder / f"{file}.unfinished"
-    drawn.save(unfinished, "PNG")
-    unfinished.replace(folder / file)
+    with writing("a picture", unfinished.parent):
+        drawn.save(unfinished, "PNG")
+        unfinished.replace(folder / file)
     return {"image_id": image_id, "caption": caption, "file": file}
 
 

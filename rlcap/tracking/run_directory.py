@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from rlcap.disk import writing
+
 RUN_FILE = "run.json"
 # Distributions whose version can change a number.
 PACKAGES = (
@@ -42,14 +44,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file (UTF-8) that appears whole or not at all; missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a text file (UTF-8) that appears whole or not at all; missing folders are made. Raises DiskFull."""
     unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with writing(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
 
 
 def write_run(run_dir: Path, *, command: str, settings: Mapping[str, Any], seed: int) -> None:
@@ -93,12 +96,13 @@ def append_metrics(path: Path, step: int, metrics: Mapping[str, Any]) -> None:
     """
     record = {name: _finite(value) for name, value in metrics.items()} | {"step": step}
     line = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        _drop_half_line(file)
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            _drop_half_line(file)
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -24,6 +24,10 @@ ID_FILE = "wandb.json"
 STEP = "train/global_step"
 TABLE = "completions"
 THUMBNAIL = (160, 160)  # pixels, longest sides
+INIT_TIMEOUT, INIT_SECONDS = "WANDB_INIT_TIMEOUT", 30.0  # W&B's own default is 90
+# Seconds to wait for a key that is typed, and for what is still to be sent at the end (W&B's own: for ever); what is
+# not sent by then is on the disk.
+PATIENCE = {"WANDB_LOGIN_TIMEOUT": "60", "WANDB_FINISH_TIMEOUT": "60"}
 INCREMENTS = 100  # of a growing table: W&B keeps all of them, and shows the newest so many
 
 
@@ -31,8 +35,8 @@ class WandbCallback(TrainerCallback):
     """Logs a training to W&B; `run_dir` gives the run its name, its id (so that a resume goes on in it) and its files.
 
     The project is WANDB_PROJECT or `rlcap`; WANDB_MODE=offline keeps everything in `run_dir/wandb` for `wandb sync`.
-    Where W&B cannot be reached the run is kept offline. The run ends with the training. A resume appends: steps logged
-    after the checkpoint that it starts from are there twice.
+    Where there is no key, or no answer within INIT_SECONDS (or WANDB_INIT_TIMEOUT), the run is kept offline. The run
+    ends with the training. A resume appends: steps logged after the checkpoint that it starts from are there twice.
 
     Raises ValueError where wandb is not installed.
     """
@@ -105,7 +109,7 @@ class WandbCallback(TrainerCallback):
             "tags": [str(name)[:64] for name in config.get("settings", {}).get("rewards") or []],
         }
         try:
-            self._run = self._wandb.init(**settings)
+            self._run = self._init(settings)
         except Exception as error:
             self._tell(error, f"the run is kept offline in {self._run_dir / 'wandb'} (wandb sync sends it later)")
             self._attempt(lambda: self._init_offline(settings))
@@ -159,6 +163,14 @@ class WandbCallback(TrainerCallback):
         run_id = secrets.token_hex(4)
         run_directory.write_json(path, {"id": run_id})
         return run_id
+
+    def _init(self, settings: Mapping[str, Any]) -> Any:
+        """Opens the run as the environment says; where W&B is to be reached, that may not hold up the training long."""
+        for variable, seconds in PATIENCE.items():
+            os.environ.setdefault(variable, seconds)
+        if os.environ.get("WANDB_MODE", "online") != "online" or INIT_TIMEOUT in os.environ:
+            return self._wandb.init(**settings)
+        return self._wandb.init(**settings, settings=self._wandb.Settings(init_timeout=INIT_SECONDS))
 
     def _init_offline(self, settings: Mapping[str, Any]) -> None:
         self._wandb.teardown()  # the attempt that failed still holds the id

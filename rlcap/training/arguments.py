@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 from captioners.base import PARTS
 from captioners.grid_transformer import GridTransformerConfig
 from captioners.lora import LoraSettings
+from rlcap.data import stores
 from rlcap.data.columns import Columns
 from rlcap.data.video import CHOICES as FRAME_CHOICES
 from rlcap.data.video import UNIFORM, FrameChoice
@@ -238,6 +239,13 @@ class CaptionerTrainingArguments(TrainingArguments):
         default=0.01, metadata={"help": "share of pictures that may fail to decode before the run stops"}
     )
 
+    picture_timeout: float = field(
+        default=stores.SECONDS,
+        metadata={
+            "help": "seconds to wait for a folder of pictures, or tar shards, that has disappeared; 0: not at all"
+        },
+    )
+
     # > Parameters that control evaluation during training
     eval_num_beams: int = field(default=3, metadata={"help": "beams of the captions that are evaluated; 1: greedy"})
     eval_max_new_tokens: int = field(default=20, metadata={"help": "most tokens of the captions that are evaluated"})
@@ -293,6 +301,7 @@ class CaptionerTrainingArguments(TrainingArguments):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "1 or more")
         require(self.max_not_finite >= 0, "max_not_finite", self.max_not_finite, "0 or more")
+        require(self.picture_timeout >= 0, "picture_timeout", self.picture_timeout, "0 or more seconds")
         require(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share between 0 and 1")
         require(
             self.captions_per_image is None or self.captions_per_image > 0,

@@ -27,6 +27,7 @@ from captioners.lora import LoraSettings
 from captioners.types import CaptionTokens
 from rewards import Reward
 from rlcap.captioning import evaluating, nothing, to_device
+from rlcap.data import stores
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.stream import CaptionStream
@@ -84,6 +85,7 @@ class CaptionerTrainer(LoggingTrainer):
         if args.lora_parts:
             set_seed(args.seed)  # its matrices are drawn
             captioner.add_lora(LoraSettings(tuple(args.lora_parts), args.lora_rank, args.lora_alpha, args.lora_dropout))
+        stores.wait_at_most(args.picture_timeout)
         captioner.freeze(*args.freeze)
         captioner.dropout_off = args.dropout_off
         super().__init__(

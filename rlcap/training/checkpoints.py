@@ -12,12 +12,14 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlcap.disk import DiskFull, writing
 from rlcap.tracking.run_directory import write_json
 
 MARKER = "complete.json"
 PREFIX = "checkpoint-"
 STATE = "rlcap_state_"
 UNFINISHED = ".unfinished"
+SAVING = f"saving{UNFINISHED}"  # the folder in which the checkpoint of a step is written
 
 
 @contextmanager
@@ -25,13 +27,28 @@ def whole_directory(target: Path) -> Iterator[Path]:
     """Gives a folder beside `target` to write into, and renames it to `target` once the block has ended without error.
 
     What stood at `target` is replaced. A process killed inside the block leaves a folder ending in `.unfinished`, which
-    nothing reads and the next writer removes.
+    nothing reads and the next writer removes. Raises DiskFull where there is no room for it.
     """
     unfinished = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    publish(unfinished, target)
+    with room_for(target.name, unfinished):
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        publish(unfinished, target)
+
+
+@contextmanager
+def room_for(what: str, unfinished: Path) -> Iterator[None]:
+    """Raises DiskFull where the block finds no room for what it writes into `unfinished`, which is then removed.
+
+    So the run can note its end, and what is complete stays.
+    """
+    try:
+        with writing(what, unfinished.parent):
+            yield
+    except DiskFull:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def publish(written: Path, target: Path) -> None:

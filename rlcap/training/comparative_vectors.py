@@ -22,6 +22,7 @@ from rlcap.console import progress
 from rlcap.data.features import FeatureStore
 from rlcap.data.judgments import JudgedCaption, Judgments
 from rlcap.data.write_features import stored_features, write_features
+from rlcap.disk import writing
 
 _CAPTIONS_AT_A_TIME = 1024
 
@@ -156,5 +157,6 @@ def _write_vectors(file: Path, vectors: dict[str, Tensor], made_by: dict[str, st
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(file.name + ".unfinished")
     header = {**made_by, "captions": json.dumps(list(vectors), ensure_ascii=False)}
-    save_file({"vectors": torch.stack(list(vectors.values()))}, unfinished, header)
-    unfinished.replace(file)
+    with writing("the vectors of captions", file.parent):
+        save_file({"vectors": torch.stack(list(vectors.values()))}, unfinished, header)
+        unfinished.replace(file)

@@ -21,6 +21,7 @@ from PIL import Image
 from captioners.base import Captioner
 from rlcap.chain_scoring import LogProbs
 from rlcap.data.blind import VISUAL
+from rlcap.disk import writing
 from rlcap.tracking.run_directory import write_json
 
 FORMAT = 1
@@ -101,6 +102,7 @@ class _Records:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = path.parent
         self._file: BinaryIO = path.open("a+b")
         self._file.seek(0)
         content = self._file.read()
@@ -118,8 +120,9 @@ class _Records:
             self._flush()
 
     def _flush(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing("the reference's log-probabilities", self._folder):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._since_flush = 0
 
     def __enter__(self) -> "_Records":

@@ -148,19 +148,21 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """transformers' checkpoint and ours beside it, renamed into place once everything is written."""
         name = f"{checkpoints.PREFIX}{self.state.global_step}"
-        self._saving_to = self.run_dir / f"saving{checkpoints.UNFINISHED}"
+        self._saving_to = self.run_dir / checkpoints.SAVING
         written = self._saving_to / name
         if self.args.should_save:
             shutil.rmtree(self._saving_to, ignore_errors=True)  # what a kill left there
         self.accelerator.wait_for_everyone()
         try:
-            super()._save_checkpoint(model, trial)
-            checkpoints.write_state(written, self.args.process_index, self.checkpoint_state())
-            self.accelerator.wait_for_everyone()
+            with checkpoints.room_for(name, self._saving_to):
+                super()._save_checkpoint(model, trial)
+                checkpoints.write_state(written, self.args.process_index, self.checkpoint_state())
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    checkpoints.publish(written, self.run_dir / name)
         finally:
             self._saving_to = None
         if self.args.should_save:
-            checkpoints.publish(written, self.run_dir / name)
             shutil.rmtree(written.parent)
             checkpoints.rotate(self.run_dir, self.args.checkpoints_kept, self.state.global_step)
             if self.args.push_to_hub:
@@ -179,4 +181,7 @@ class ResumableTrainer(HubTrainer, EndingTrainer):
         self.restore_state(checkpoints.read_state(folder, self.args.process_index))
         if self.is_world_process_zero():
             step = int(folder.name.removeprefix(checkpoints.PREFIX))
+            # A kill right after the last checkpoint leaves what no later one would clear away.
+            shutil.rmtree(self.run_dir / checkpoints.SAVING, ignore_errors=True)
+            checkpoints.rotate(self.run_dir, self.args.checkpoints_kept, step)
             run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", step)

@@ -119,10 +119,12 @@ class RewardTrainer(EndingTrainer):
             )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # every rank writes a file of its own, and the marker lists them all
-        if self.args.should_save:
-            checkpoints.mark_complete(self.run_dir / f"{checkpoints.PREFIX}{self.state.global_step}")
+        written = self.run_dir / f"{checkpoints.PREFIX}{self.state.global_step}"
+        with checkpoints.room_for(written.name, written):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # every rank writes a file of its own, and the marker lists them all
+            if self.args.should_save:
+                checkpoints.mark_complete(written)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         directory = Path(resume_from_checkpoint)

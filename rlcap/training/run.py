@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAY_CHANGE = {
     *("output_dir", "num_train_epochs", "max_steps", "early_stopping_patience", "early_stopping_threshold"),
     *("report_to", "run_name", "disable_tqdm", "log_level", "samples_logged", "sample_checkers", "save_total_limit"),
-    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
+    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers", "picture_timeout"),
 }
 
 

@@ -1,18 +1,13 @@
 """Told to stop, a training leaves a checkpoint and a code, and the same command ends like one that nobody stopped."""
 
-import json
 import os
-import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import text_encoders
-from commands import Moment, rlcap
-from safetensors.torch import load_file
+from commands import Moment
 from test_resume import XE, Chain, assert_same, learned, metrics
 
 from rlcap.launching import stopping
@@ -102,44 +97,15 @@ def test_scst_stops_where_all_updates_on_its_samples_are_done(
     assert learned(chain.killed / "final") == learned(chain.whole / "final")
 
 
-@pytest.fixture(scope="module")
-def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = random.Random(0)
-    path = tmp_path_factory.mktemp("captions") / "captions.jsonl"
-    with path.open("w") as file:
-        for number in range(60):
-            words = rng.choice(["red", "blue", "green"]), rng.choice(["circle", "square", "star"])
-            line = {"captions": [f"A small {words[0]} {words[1]} is on the left."]}
-            file.write(
-                json.dumps({"image": f"{number}.png", "split": "val" if number % 6 == 5 else "train", **line}) + "\n"
-            )
-    return path
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, 5], ids=["within an epoch", "at its end"])
-def test_a_learned_reward(step: int, captions: Path, tmp_path: Path) -> None:
-    """50 training captions: five steps an epoch, each logged before the next one, in which the signal is noticed."""
-    encoder = text_encoders.bert(tmp_path / "bert")
-
-    def command(output: Path) -> list[Any]:
-        return [
-            *("reward", "grammar", "--data", captions, "--encoder", encoder, "--output_dir", output, "--width", "16"),
-            *("--per_device_train_batch_size", "10", "--learning_rate", "0.01", "--num_train_epochs", "3"),
-            *("--negatives", "1", "--use_cpu", "true", "--disable_tqdm", "true", "--logging_steps", "1"),
-        ]
-
-    assert rlcap(command(tmp_path / "whole"), tmp_path).code == 0
-    told = rlcap(command(tmp_path / "told"), tmp_path, Moment("open", r"told/metrics\.jsonl a", step - 1, TERM))
-    assert told.code == CODES[TERM], told.err
-    assert (tmp_path / "told" / f"checkpoint-{step}").is_dir()
-    assert "going on from" in rlcap(command(tmp_path / "told"), tmp_path).out
-    whole, stopped = (
-        load_file(tmp_path / name / "checkpoint-15" / "trained.safetensors") for name in ("whole", "told")
-    )
-    assert all((whole[name] == stopped[name]).all() for name in whole)
-    whole, stopped = (learned(tmp_path / name / "final") for name in ("whole", "told"))
-    assert whole == stopped
-    evaluated = [[line for line in metrics(tmp_path / name) if "eval_accuracy" in line] for name in ("whole", "told")]
-    assert [line["step"] for line in evaluated[1]] == [5, 10, 15]
-    assert [line["eval_accuracy"] for line in evaluated[0]] == [line["eval_accuracy"] for line in evaluated[1]]
+def test_rank_dpo_at_the_next_step(chains: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    options = {"max_steps": 7, "per_device_train_batch_size": 3, "max_caption_length": 24, "learning_rate": 3e-3}
+    options |= {"logging_steps": 1, "save_strategy": "no", "reference": "stored", "xe_weight": 0.1}
+    chain = Chain("rank-dpo", options, chains, captioner_folder, tmp_path)
+    chain.run_whole()
+    told = chain.tell(Moment("open", r"metrics\.jsonl a", 2, TERM), CODES[TERM])
+    assert "told to stop by SIGTERM; the checkpoint of step 3 is written" in told.out
+    assert chain.checkpoints() == {"checkpoint-3"}
+    assert f"going on from {chain.killed / 'checkpoint-3'}" in chain.finish().out
+    assert metrics(chain.killed) == metrics(chain.whole)
+    assert learned(chain.killed / "final") == learned(chain.whole / "final")

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def rlcap(
 
     Its output goes through `folder`; the working directory is that of the tests where none is given.
     """
+    process = start(arguments, folder, kill_at, paths, working_directory)
+    process.join()
+    return result(process, folder)
+
+
+def start(
+    arguments: list[Any],
+    folder: Path,
+    kill_at: Moment | None = None,
+    paths: tuple[Path, ...] = (),
+    working_directory: Path | None = None,
+) -> ForkServerProcess:
+    """Starts what `rlcap` runs, as the leader of a process group of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
@@ -61,14 +75,19 @@ def rlcap(
         args=(list(map(str, arguments)), str(out), str(err), kill_at, [str(path) for path in paths], working_directory),
     )
     process.start()
-    process.join()
+    return process
+
+
+def result(process: ForkServerProcess, folder: Path) -> Result:
+    """How a command that has ended did so."""
     assert process.exitcode is not None
-    return Result(process.exitcode, out.read_text(), err.read_text())
+    return Result(process.exitcode, (folder / "stdout.txt").read_text(), (folder / "stderr.txt").read_text())
 
 
 def _run(
     arguments: list[str], out: str, err: str, kill_at: Moment | None, paths: list[str], working_directory: Path | None
 ) -> None:
+    os.setpgid(0, 0)
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))

@@ -6,6 +6,7 @@ import pytest
 from small import scene_captioner
 
 from rlcap.data import load_captions
+from rlcap.data.scene_chains import write_scene_chains
 from rlcap.data.scenes import make_scenes
 
 
@@ -21,3 +22,9 @@ def captioner_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("captioners") / "tiny"
     scene_captioner(load_captions(scenes), width=32, layers=1, dropout=0.1).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chains(scenes: Path) -> Path:
+    """Chains of four captions of the drawn scenes."""
+    return write_scene_chains(scenes, length=4, seed=1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rated import COLOURS, ratings
 from safetensors.torch import load_file
 
 import rewards
@@ -23,8 +24,6 @@ import lvlms
 
 pytest.importorskip("sklearn", reason="stage 2 needs scikit-learn: pip install 'rlcap[scorers]'")
 
-COLOURS = ["red", "blue", "green"]
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,25 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Captions on a scale from 1 to 5 that says how much red and how many words there are; no two splits share a
-    picture."""
-    folder = tmp_path_factory.mktemp("data")
-    lines = []
-    for number in range(36):
-        Image.new("RGB", (16, 16), COLOURS[number % 3]).save(folder / f"{number}.png")
-        split = "val" if number >= 30 else "test" if number >= 24 else "train"
-        for colour in COLOURS:
-            for extra in ("", " in the picture"):
-                objectives = {"redness": float(colour == "red"), "long": [len(extra), len(extra)]}
-                lines.append(
-                    {
-                        **{"image": f"{number}.png", "split": split, "caption": f"a {colour} circle{extra}"},
-                        **{"rating": [5, 5] if colour == "red" else 1, "objectives": objectives},
-                    }
-                )
-    path = folder / "ratings.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+    return ratings(tmp_path_factory.mktemp("data"))
 
 
 def run(data: Path, base: Path, output: Path, *more: str) -> None:

@@ -9,16 +9,8 @@ from commands import rlcap
 from test_resume import Chain, assert_same, metrics
 from test_two_processes import run
 
-from rlcap.data.scene_chains import write_scene_chains
-
 pytestmark = pytest.mark.slow
 SETTINGS = {"max_caption_length": 24, "learning_rate": 3e-3, "logging_steps": 2, "per_device_train_batch_size": 3}
-
-
-@pytest.fixture(scope="session")
-def chains(scenes: Path) -> Path:
-    """Chains of the drawn scenes."""
-    return write_scene_chains(scenes, length=4, seed=1)
 
 
 def test_a_killed_run_ends_with_the_same_bits(chains: Path, captioner_folder: Path, tmp_path: Path) -> None:

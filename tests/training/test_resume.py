@@ -49,10 +49,10 @@ def learned(folder: Path) -> dict[str, bytes]:
     return {name: content for name, content in files(folder).items() if name not in ("README.md", "complete.json")}
 
 
-def assert_same(killed: Path, whole: Path) -> None:
+def assert_same(killed: Path, whole: Path, folders: tuple[str, ...] = ("final", "best", "captions")) -> None:
     assert metrics(killed) == metrics(whole)
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
-    for folder in ("final", "best", "captions"):
+    for folder in folders:
         assert learned(killed / folder) == learned(whole / folder), folder
 
 
