@@ -40,16 +40,16 @@ def _correlating(scores: np.ndarray, ratings: Ratings) -> Statistic:
         scores = np.round(scores, ratings.decimals)
     raters = ratings.values.T
     if ratings.pooled:
-        scores, raters = np.tile(scores, len(raters)), ratings.values.T.reshape(1, -1)
+        scores, raters = np.tile(scores, len(raters)), raters.reshape(1, -1)
     of_raters = [_of_rater(scores, of_rater) for of_rater in raters]
     times = len(scores) // len(ratings.values)
 
-    def correlations(samples: np.ndarray) -> Statistics:
+    def of_samples(samples: np.ndarray) -> Statistics:
         counts = np.tile(np.bincount(samples, minlength=len(ratings.values)), times)
         each = [of_rater(counts) for of_rater in of_raters]
         return {key: 100 * float(np.mean([own[key] for own in each])) for key in OF_RATINGS}
 
-    return correlations
+    return of_samples
 
 
 def _of_rater(scores: np.ndarray, ratings: np.ndarray) -> Callable[[np.ndarray], Statistics]:
