@@ -121,7 +121,8 @@ def main() -> int:
     real = arguments.captions.is_file() and arguments.images.is_dir()
 
     model = open_clip.create_model(ARCHITECTURE).eval()
-    encoder = OpenClipEncoder(model, ARCHITECTURE, {"backbone": f"{ARCHITECTURE}, random"})
+    config = open_clip.get_model_config(ARCHITECTURE)
+    encoder = OpenClipEncoder(model, ARCHITECTURE, {"backbone": f"{ARCHITECTURE}, random"}, config)
     published = Published(model, open_clip.image_transform(224, is_train=False), PacS.published_w)
     inputs = [
         flickr8k(arguments.captions, arguments.images, rng) if real else generated(rng)
