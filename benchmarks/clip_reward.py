@@ -20,6 +20,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -80,12 +81,13 @@ class Published:
 
     @staticmethod
     @torch.no_grad()
-    def _encode(items: Sequence, prepare: Callable, encode: Callable, batch_size: int) -> np.ndarray:
-        loader = DataLoader([prepare(item) for item in items], batch_size=batch_size, shuffle=False, num_workers=0)
+    def _encode(items: Sequence, prepare: Callable, encode: Any, batch_size: int) -> np.ndarray:
+        inputs: Any = [prepare(item) for item in items]
+        loader: Any = DataLoader(inputs, batch_size=batch_size, shuffle=False, num_workers=0)
         return np.vstack([encode(batch).numpy() for batch in loader])
 
 
-def seconds(call: Callable[[], Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+def seconds(call: Callable[[], Sequence[float] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """How long the call took, by the clock and in processor time, and its scores."""
     start = np.array([time.perf_counter(), time.process_time()])
     scores = call()

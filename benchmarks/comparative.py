@@ -124,8 +124,8 @@ def texts_of(vectors: JudgedVectors) -> list[bytes]:
 def rows_of(vectors: JudgedVectors, texts: set[bytes], inside: bool) -> JudgedVectors:
     """The rows whose caption is among the texts, or those whose caption is not."""
     kept = torch.tensor([(text in texts) is inside for text in texts_of(vectors)])
-    rows = {"picture_of": vectors.picture_of[kept], "sentence_of": vectors.sentence_of[kept]}
-    return replace(vectors, **rows, ratings=vectors.ratings[kept.numpy()])
+    own = vectors.picture_of[kept], vectors.sentence_of[kept], vectors.ratings[kept.numpy()]
+    return replace(vectors, picture_of=own[0], sentence_of=own[1], ratings=own[2])
 
 
 def unseen_table(seeds: list[int], folder: Path) -> str:

@@ -114,12 +114,16 @@ class LearnedRewards(Encoders):
         own = {key: captions[key] for key in chosen}
         hits = caption_hits(judge.features, own, {key: {} for key in own}, judge.pictures.prefix.strip())
         found = score_captions(own, {key: references[key] for key in chosen}, retrieved=hits, java=False).metrics
-        columns = {"image_id": chosen, "images": [None] * len(chosen), "references": [references[k] for k in chosen]}
+        columns: dict[str, Any] = {
+            "image_id": chosen,
+            "images": [None] * len(chosen),
+            "references": [references[k] for k in chosen],
+        }
         return {**found, "ref_pac_s": 100 * statistics.mean(judge(list(own.values()), **columns))}
 
     def judge(self) -> RefPacSPlusPlus:
         """The encoder of another seed, as RefPAC-S."""
-        given = {"backbone": self.model("base", JUDGE), "features": self.features_folder, "w": 2.0}
+        given: dict[str, Any] = {"backbone": self.model("base", JUDGE), "features": self.features_folder, "w": 2.0}
         judge = dual_encoder(reward="ref-pac-s++", **given)
         assert isinstance(judge, RefPacSPlusPlus)
         return judge

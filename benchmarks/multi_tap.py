@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,12 +86,13 @@ def main() -> None:
 def _judge(reward: MultiTap, captions: list[str], pictures: list[Image.Image], tokens: int) -> None:
     """Verdicts of the same LVLM, `tokens` tokens each, on captions that stand in its request."""
     model, size = reward.model, reward.batch_size
+    lvlm: Any = model.lvlm
     for start in range(0, len(captions), size):
         own = [[picture] for picture in pictures[start : start + size]]
         texts = [f"{model.prompt.request()} {QUESTION}{caption}" for caption in captions[start : start + size]]
         inputs = as_dtype(model.prompt.encode(texts, own, padding_side="left"), model.lvlm.dtype)
         inputs = {name: value.to(model.device) for name, value in inputs.items()}
-        model.lvlm.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens)
+        lvlm.generate(**inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens)
 
 
 def _random_model(directory: Path) -> Path:
@@ -126,11 +128,11 @@ def _random_model(directory: Path) -> Path:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )
-    layers = {"hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 1408}
+    layers: dict[str, Any] = {"hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 1408}
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(num_hidden_layers=4, image_size=224, patch_size=32, **layers),
         text_config=LlamaConfig(num_hidden_layers=6, vocab_size=32000, max_position_embeddings=512, **layers),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.vocab["<image>"],
         vision_feature_layer=-1,
     )
     LlavaForConditionalGeneration(config).save_pretrained(directory)

@@ -184,8 +184,8 @@ def pretrain(base: Path, train: list[tuple[Path, str]], steps: int, seed: int) -
 
 def answers(ids: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
     """The labels: the tokens after the second `<s>`, which begins the answer; -100 elsewhere."""
-    begun = (ids == tokenizer.convert_tokens_to_ids("<s>")).cumsum(1) == 2
-    begun &= (ids != tokenizer.convert_tokens_to_ids("<s>")) & (ids != tokenizer.pad_token_id)
+    begins = torch.eq(ids, tokenizer.vocab["<s>"])
+    begun = (begins.cumsum(1) == 2) & ~begins & (ids != tokenizer.pad_token_id)
     return torch.where(begun, ids, -100)
 
 
@@ -238,7 +238,7 @@ def new_model(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
     )
     image_token = tokenizer.convert_tokens_to_ids("<image>")
     return LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=vision, text_config=text, image_token_id=image_token, vision_feature_layer=-1)
+        LlavaConfig(vision_config=vision, text_config=text, image_token_index=image_token, vision_feature_layer=-1)
     )
 
 

@@ -66,8 +66,13 @@ def prepared(output: Path) -> tuple[Path, Path]:
     data = make_scenes(output / "scenes", 64, 9, 2, seed=1, size=64)  # nine pictures do not divide evenly
     dataset = load_captions(data)
     tokenizer = train_tokenizer([caption for captions in dataset["references"] for caption in captions], 400)
-    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    sizes: dict[str, Any] = {
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+    }
+    dropout: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     decoder = GPT2Config(
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,

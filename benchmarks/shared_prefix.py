@@ -82,7 +82,8 @@ def qwen2_vl() -> tuple[Chat, int]:
     """A Qwen2-VL, and the side of its pictures in pixels."""
     marks = ("<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>")
     words = tokenizer(*marks)
-    vision_start, image, video, vision_end = words.convert_tokens_to_ids(list(marks))
+    names = ("vision_start_token_id", "image_token_id", "video_token_id", "vision_end_token_id")
+    numbers: dict[str, Any] = {name: words.vocab[mark] for name, mark in zip(names, marks, strict=True)}
     processor = Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(),
         tokenizer=words,
@@ -94,8 +95,7 @@ def qwen2_vl() -> tuple[Chat, int]:
         text_config={**TEXT, **_ids(words), "vocab_size": VOCABULARY, "rope_parameters": rope},
         vision_config={"depth": 4, "embed_dim": 192, "num_heads": 3, "hidden_size": 256, "mlp_ratio": 4},
         tie_word_embeddings=False,
-        **{"vision_start_token_id": vision_start, "vision_end_token_id": vision_end},
-        **{"image_token_id": image, "video_token_id": video},
+        **numbers,
     )
     return Chat(Qwen2VLForConditionalGeneration(config), processor), 448
 
@@ -116,7 +116,7 @@ def llava() -> tuple[Chat, int]:
     config = LlavaConfig(
         vision_config={"model_type": "clip_vision_model", **tower, "image_size": 224, "patch_size": 14},
         text_config={"model_type": "llama", **TEXT, **_ids(words), "vocab_size": VOCABULARY},
-        image_token_id=words.convert_tokens_to_ids("<image>"),
+        image_token_index=words.vocab["<image>"],
         tie_word_embeddings=False,
     )
     return Chat(LlavaForConditionalGeneration(config), processor), 224
