@@ -1,11 +1,19 @@
 """`rlcap caption`: captions for pictures, a folder of them, a clip, videos, or a split of a data set, as JSON."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
 from rlcap.disk import require_writable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from captioners.base import Captioner
+    from captioners.types import GenerationSettings
+    from rlcap.data.features import FeatureStore
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -17,19 +25,18 @@ def main(argv: list[str]) -> None:
         require_writable(Path(arguments.output).parent, "the folder of --output,")
     rows = _rows(arguments)
 
-    import torch
     from datasets import Dataset
 
     import captioners
     from captioners.grids import require_grid
     from captioners.types import GenerationSettings
     from rlcap.captioning import caption_all
-    from rlcap.console import say
     from rlcap.data.write_features import stored_features
-    from rlcap.tracking.run_directory import write_json
+    from rlcap.launching import world
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(device)
+    if arguments.output is None and world.size() > 1:
+        raise ValueError("several processes write their captions together: name --output")
+    captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(world.device(arguments.device))
     dataset = rows if isinstance(rows, Dataset) else Dataset.from_list(rows)
     store = None
     if arguments.features is not None:
@@ -39,6 +46,9 @@ def main(argv: list[str]) -> None:
         num_beams=arguments.num_beams,
         length_penalty=arguments.length_penalty,
     )
+    if arguments.output is not None:
+        _write(arguments, captioner, dataset, generation, store)
+        return
     captions = caption_all(
         captioner,
         dataset,
@@ -48,16 +58,75 @@ def main(argv: list[str]) -> None:
         workers=arguments.workers,
         max_bad_images=arguments.max_bad_images,
     )
-    if arguments.output:
-        write_json(Path(arguments.output), captions)
-        say(f"rlcap: {len(captions)} captions in {arguments.output}")
+    for image_id, caption in captions.items():
+        print(f"{image_id}\t{caption}")
+
+
+def _write(
+    arguments: argparse.Namespace,
+    captioner: "Captioner",
+    dataset: "Dataset",
+    generation: "GenerationSettings",
+    features: "FeatureStore | None",
+) -> None:
+    import json
+    from dataclasses import asdict
+    from functools import partial
+
+    from captioners.weights import fingerprint
+    from rlcap.captioning import best_captions, captioned
+    from rlcap.console import say
+    from rlcap.data.shared_rows import Row, share_rows
+    from rlcap.launching import world
+
+    def text(rows: list[Row]) -> str:
+        captions = {row["image_id"]: row["captions"][0] for row in rows if "failed" not in row}
+        return json.dumps(captions, indent=1, ensure_ascii=False) + "\n"
+
+    output = Path(arguments.output)
+    rows = share_rows(
+        dataset["image_id"],
+        partial(
+            captioned,
+            captioner,
+            dataset,
+            decode=best_captions(captioner, generation),
+            features=features,
+            workers=arguments.workers,
+        ),
+        output,
+        {
+            "captioner": {"path": arguments.captioner, "weights": fingerprint([captioner]), "prompt": captioner.prompt},
+            "generation": asdict(generation),
+            "pictures": _digest(dataset["image_id"]),
+            "features": arguments.features,
+            "batch_size": arguments.batch_size,
+        },
+        text,
+        rank=world.rank(),
+        world=world.size(),
+        batch_size=arguments.batch_size,
+        max_failed=arguments.max_bad_images,
+        doing="captions",
+    )
+    if rows is None:
+        say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
     else:
-        for image_id, caption in captions.items():
-            print(f"{image_id}\t{caption}")
+        say(f"rlcap: {sum('failed' not in row for row in rows)} captions in {output}")
+
+
+def _digest(image_ids: Iterable[str]) -> str:
+    import hashlib
+
+    return hashlib.sha256("\n".join(image_ids).encode()).hexdigest()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rlcap caption", description="Captions for pictures and clips, as JSON.")
+    parser = argparse.ArgumentParser(
+        prog="rlcap caption",
+        description="Captions for pictures and clips, as JSON. Processes started by torchrun (RANK, WORLD_SIZE) share "
+        "the work; a run with --output that was stopped goes on with the same command.",
+    )
     what = parser.add_argument_group("what to caption (one of them)").add_mutually_exclusive_group(required=True)
     what.add_argument("--images", nargs="+", metavar="FILE", help="pictures")
     what.add_argument("--folder", metavar="DIR", help="all pictures of a folder")

@@ -1,7 +1,6 @@
 """`rlcap chains`: captions made worse by one detail at a time, and `rlcap chains show`, which prints them."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ def main(argv: list[str]) -> None:
     from rlcap.degrading.conversation import described
     from rlcap.degrading.starts import starts
     from rlcap.degrading.visuals import Visuals
+    from rlcap.launching import world
     from rlcap.tracking.run_directory import library_versions
 
     arguments.kinds = described(arguments.kinds or ())
@@ -52,7 +52,6 @@ def main(argv: list[str]) -> None:
         pictures = ((item["image_id"], item["references"]) for item in columns)
         return starts(pictures, join=arguments.join, per_picture=arguments.per_picture, seed=arguments.seed)
 
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     summary = write_chains(
         degrader,
         texts,
@@ -73,11 +72,11 @@ def main(argv: list[str]) -> None:
         row=visuals.of,
         total=sum(1 for _ in texts()),
         shortest=arguments.shortest,
-        rank=rank,
-        world=world,
+        rank=world.rank(),
+        world=world.size(),
     )
     if summary is None:
-        say(f"rlcap: rank {rank} is done; the last one of {world} writes {output}")
+        say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
         return
     say(
         f"rlcap: {summary['chains']} chains of {summary['starts']} captions in {output} (see {output.name}{SUMMARY})",

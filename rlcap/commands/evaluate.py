@@ -9,6 +9,7 @@ from rlcap.disk import require_writable
 
 if TYPE_CHECKING:
     from rlcap.evaluation import Evaluation
+    from rlcap.launching.processes import Processes
 
 
 def main(argv: list[str]) -> None:
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> None:
     from rlcap.console import console, say
     from rlcap.evaluation import score_captions
     from rlcap.evaluation.files import read_predictions, read_references, read_training_captions
+    from rlcap.launching.processes import Processes
     from rlcap.tracking.run_directory import library_versions, write_json
 
     predictions = read_predictions(Path(arguments.predictions))
@@ -28,6 +30,9 @@ def main(argv: list[str]) -> None:
     training = None
     if arguments.train_captions:
         training = read_training_captions(arguments.train_captions, arguments.train_split, **reading)
+    processes = Processes.of_launcher()
+    if processes.number > 1 and processes.first:
+        say(f"rlcap: {processes.number} processes share the captions")
     notes: list[str] = []
     counts = {"predictions": len(predictions), "references": len(references)}
     if arguments.allow_missing:
@@ -40,9 +45,12 @@ def main(argv: list[str]) -> None:
         java=False if arguments.no_java else "auto",
         training_captions=training,
         grammar_head=arguments.grammar_head,
-        retrieved=None if arguments.retrieval_encoder is None else _retrieved(arguments, predictions),
+        retrieved=None if arguments.retrieval_encoder is None else _retrieved(arguments, predictions, processes),
         metrics=arguments.metrics,
+        processes=processes,
     )
+    if not processes.first:
+        return
     evaluation.notes[:0] = notes
     if not (console.quiet and arguments.output):  # without a file the table is what was asked for
         _print(evaluation)
@@ -97,14 +105,15 @@ def _refuse(predictions: dict[str, str], references: dict[str, list[str]]) -> No
     )
 
 
-def _retrieved(arguments: argparse.Namespace, predictions: dict[str, str]) -> dict[str, list[float]]:
-    import torch
-
+def _retrieved(
+    arguments: argparse.Namespace, predictions: dict[str, str], processes: "Processes"
+) -> dict[str, list[float]]:
     from rewards.clip_features import Features
     from rewards.dual_encoder_loading import load_dual_encoder
     from rlcap.data import load_captions
     from rlcap.evaluation.retrieval import caption_hits
     from rlcap.evaluation.scoring import TableRow
+    from rlcap.launching import world
 
     rows = load_captions(
         arguments.references,
@@ -116,13 +125,13 @@ def _retrieved(arguments: argparse.Namespace, predictions: dict[str, str]) -> di
     )
     features = Features(
         load_dual_encoder(arguments.retrieval_encoder),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=world.device(None),
         autocast=None,
         batch_size=64,
         capacity=0,
     )
     visuals = {image_id: TableRow(rows, number) for number, image_id in enumerate(rows["image_id"])}
-    return caption_hits(features, predictions, visuals, arguments.retrieval_prefix)
+    return caption_hits(features, predictions, visuals, arguments.retrieval_prefix, processes)
 
 
 def _print(evaluation: "Evaluation") -> None:
@@ -152,7 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlcap evaluate",
         description="Scores one caption a picture against its references. Captions are PTB-tokenised as "
-        "pycocoevalcap does it; METEOR needs Java, which `pip install 'rlcap[coco]'` brings.",
+        "pycocoevalcap does it; METEOR needs Java, which `pip install 'rlcap[coco]'` brings. "
+        "Processes started by torchrun share grammar checkers, grammar head and dual encoder; the first one does the "
+        "rest, prints and writes.",
         epilog="families of metrics: " + "; ".join(f"{name}: {', '.join(keys)}" for name, keys in FAMILIES.items()),
     )
     parser.add_argument(

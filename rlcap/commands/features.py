@@ -1,7 +1,6 @@
 """`rlcap features`: the grid features of a frozen vision model, written once, read by training."""
 
 import argparse
-import os
 from pathlib import Path
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
@@ -28,14 +27,13 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     require_writable(Path(arguments.output).parent, "the folder of --output,")
 
-    import torch
-
     import captioners
     from captioners.grids import require_grid
     from captioners.vision import GridVision
     from rlcap.console import say
     from rlcap.data import load_captions
     from rlcap.data.write_features import write_features
+    from rlcap.launching import world
 
     dataset = load_captions(
         arguments.data, images=arguments.images, split=arguments.split, **reading_options(arguments)
@@ -44,16 +42,14 @@ def main(argv: list[str]) -> None:
         sees: GridVision | captioners.GridCaptioner = GridVision.from_pretrained(arguments.vision)
     else:
         sees = require_grid(captioners.load(arguments.captioner))
-    own_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    device = arguments.device or (own_gpu if torch.cuda.is_available() else "cpu")
     store = write_features(
-        sees.to(device),
+        sees.to(world.device(arguments.device)),
         dataset,
         arguments.output,
         batch_size=arguments.batch_size,
         num_workers=arguments.workers,
-        rank=int(os.environ.get("RANK", "0")),
-        world=int(os.environ.get("WORLD_SIZE", "1")),
+        rank=world.rank(),
+        world=world.size(),
         max_bad_images=arguments.max_bad_images,
     )
     say(f"rlcap: features of {len(store)} pictures in {arguments.output}")

@@ -1,7 +1,6 @@
 """`rlcap positives captions|pictures`: generated positives for `rlcap reward pac`."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ def _captions(arguments: argparse.Namespace) -> None:
     from captioners.types import GenerationSettings
     from captioners.weights import fingerprint
     from rlcap.data.write_features import stored_features
-    from rlcap.positives.captions import caption_maker, describe, device_of
+    from rlcap.launching import world
+    from rlcap.positives.captions import caption_maker, describe
     from rlcap.positives.manifest import CAPTIONS
 
-    rank, _ = _place()
     dataset = _load(arguments, check_images=arguments.features is None)
-    captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(device_of(rank, arguments.device))
+    captioner = captioners.load(arguments.captioner, prompt=arguments.prompt).to(world.device(arguments.device))
     store = None
     if arguments.features is not None:
         store = stored_features(arguments.features, require_grid(captioner), dataset)
@@ -58,11 +57,10 @@ def _captions(arguments: argparse.Namespace) -> None:
 
 def _pictures(arguments: argparse.Namespace) -> None:
     from rlcap.data import require_references
-    from rlcap.positives.captions import device_of
+    from rlcap.launching import world
     from rlcap.positives.manifest import PICTURES, PICTURES_FILE
     from rlcap.positives.pictures import load_pipeline, picture_maker
 
-    rank, _ = _place()
     dataset = _load(arguments, check_images=False)
     require_references(dataset)
     options = {
@@ -72,7 +70,7 @@ def _pictures(arguments: argparse.Namespace) -> None:
         "width": arguments.size,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    pipeline = load_pipeline(arguments.model, arguments.dtype, device_of(rank, arguments.device))
+    pipeline = load_pipeline(arguments.model, arguments.dtype, world.device(arguments.device))
     head = {"format": PICTURES, "model": arguments.model, "dtype": arguments.dtype, "options": options}
     folder = Path(arguments.output)
     make = picture_maker(pipeline, dataset, folder, seed=arguments.seed, options=options)
@@ -83,10 +81,10 @@ def _write(
     arguments: argparse.Namespace, dataset: Any, make: Any, output: Path, head: dict[str, Any], limit: float, unit: str
 ) -> None:
     from rlcap.console import say
+    from rlcap.launching import world
     from rlcap.positives.manifest import write_manifest
     from rlcap.tracking.run_directory import library_versions
 
-    rank, world = _place()
     rows = write_manifest(
         dataset["image_id"],
         make,
@@ -98,21 +96,17 @@ def _write(
             "batch_size": arguments.batch_size,
             "versions": library_versions(),
         },
-        rank=rank,
-        world=world,
+        rank=world.rank(),
+        world=world.size(),
         batch_size=arguments.batch_size,
         max_failed=limit,
         unit=unit,
     )
     if rows is None:
-        say(f"rlcap: rank {rank} is done; the last one of {world} writes {output}")
+        say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
         return
     failed = sum("failed" in row for row in rows)
     say(f"rlcap: {len(rows) - failed} of {len(rows)} rows in {output}" + (f", {failed} failed" if failed else ""))
-
-
-def _place() -> tuple[int, int]:
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _load(arguments: argparse.Namespace, check_images: bool) -> Any:

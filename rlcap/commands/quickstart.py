@@ -12,8 +12,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--report-to", default="none", choices=["none", "wandb", "tensorboard"], help="track the runs")
     arguments = parser.parse_args(argv)
 
-    from rlcap.launching import world
     from rlcap.quickstart import QuickstartSettings, quickstart
 
-    world.alone("quickstart")
     quickstart(QuickstartSettings(Path(arguments.output), seed=arguments.seed, report_to=arguments.report_to))

@@ -1,7 +1,6 @@
 """`rlcap score`: captions scored with a reward, one value a caption, by any number of processes."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +28,11 @@ def main(argv: list[str]) -> None:
     from rlcap.console import say
     from rlcap.evaluation.files import read_captions
     from rlcap.evaluation.score_file import write_scores
+    from rlcap.launching import world
     from rlcap.tracking.run_directory import library_versions
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # rewards take the current GPU
+        torch.cuda.set_device(world.device(None))  # rewards take the current GPU
     captions = read_captions(Path(arguments.captions))
     dataset = _load(arguments, arguments.split)
     corpus, corpus_from = _corpus(arguments, dataset)
@@ -49,20 +49,19 @@ def main(argv: list[str]) -> None:
         "versions": library_versions(),
     }
     output = Path(arguments.output)
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     result = write_scores(
         reward,
         _items(captions, dataset, arguments, reward.needs),
         output,
         header,
-        rank=rank,
-        world=world,
+        rank=world.rank(),
+        world=world.size(),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         max_bad_images=arguments.max_bad_images,
     )
     if result is None:
-        say(f"rlcap: rank {rank} is done; the last one of {world} writes {output}")
+        say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
         return
     mean = "none" if result["mean"] is None else f"{result['mean']:.4f}"
     say(f"rlcap: {result['scored']} of {result['captions']} captions scored, mean {mean}, in {output}")

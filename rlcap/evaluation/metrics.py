@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from rlcap.evaluation.diversity import diversity_measures, novel_share
 from rlcap.evaluation.grammar import CHECKERS
 from rlcap.evaluation.java import find_java, meteor, spice, spice_jar
 from rlcap.evaluation.repetition import ORDERS, repetition_measures
+from rlcap.launching.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ def score_captions(
     grammar_head: str | Path | None = None,
     retrieved: Mapping[str, Sequence[float]] | None = None,
     metrics: Iterable[str] | None = None,
+    processes: Processes | None = None,
 ) -> Evaluation:
     """Scores one caption a picture against its references (plain text on both sides, at least one reference each).
 
@@ -119,11 +121,13 @@ def score_captions(
     needs `training_captions`, `grammar_probability` a directory of `rlcap reward grammar`, retrieval what
     rlcap.evaluation.retrieval found: whether a caption's own picture is among the first of NEAREST, 1 or 0.
     An empty caption is scored as such. CIDEr's document frequencies come from the references given, so scores of
-    different sets are not comparable.
+    different sets are not comparable. Several `processes` share the captions for grammar checkers and the grammar
+    head; what is measured against references is left to the first of them, and only its result is whole.
 
     Raises ValueError where the ids of the two sides differ, a picture has no reference, a name is unknown, or what a
     named metric needs is missing.
     """
+    processes = processes or Processes()
     ids = _matched(predictions, references)
     ungiven = {
         what: f"no {named} given"
@@ -150,7 +154,7 @@ def score_captions(
                 per_caption[name][key] = scale * value
 
     reference_families = {"bleu", "rouge_l", "cider", "meteor", "spice"}
-    if any(keys & FAMILIES[family].keys() for family in reference_families):
+    if processes.first and any(keys & FAMILIES[family].keys() for family in reference_families):
         _against_references(
             [" ".join(words) for words in tokens],
             [[" ".join(tokenize(text)) for text in references[key]] for key in ids],
@@ -163,10 +167,12 @@ def score_captions(
     if "novel_share" in keys and training_captions is not None:
         measured["novel_share"] = novel_share(tokens, {tuple(tokenize(text)) for text in training_captions})
     values |= {key: value for key, value in measured.items() if key in keys}
+    distinct = list(dict.fromkeys(predictions.values()))
     if "grammar_probability" in keys and grammar_head is not None:
         from rewards.grammar import Grammar  # brings torch, which no other metric needs
 
-        each = Grammar(path=grammar_head)([predictions[key] for key in ids])
+        real = dict(zip(distinct, processes.each(Grammar(path=grammar_head), distinct), strict=True))
+        each = [real[predictions[key]] for key in ids]
         keep("grammar_probability", sum(each) / len(each), each)
     if retrieved is not None:
         for number, k in enumerate(NEAREST):
@@ -176,10 +182,11 @@ def score_captions(
         if checker.measure not in keys:
             continue
         try:
-            found = {caption: checker.errors(caption) for caption in set(predictions.values())}
+            errors = processes.each(partial(map, checker.errors), distinct)
         except RuntimeError as error:
             notes.append(f"{checker.measure} is not among the results: {error}")
             continue
+        found = dict(zip(distinct, errors, strict=True))
         values[checker.measure] = 100 * sum(bool(found[predictions[key]]) for key in ids) / len(ids)
         for key in ids:
             per_caption[key][f"{checker.name}_errors"] = found[predictions[key]]

@@ -11,6 +11,7 @@ from rewards.pictures import Frames
 from rlcap.console import progress
 from rlcap.data.collate import open_visual
 from rlcap.evaluation.metrics import NEAREST as CUTS
+from rlcap.launching.processes import Processes
 
 _QUERIES_AT_ONCE = 1024
 _PICTURES_AT_ONCE = 64
@@ -50,28 +51,41 @@ def retrieval(pictures: Tensor, captions: Tensor, picture_of: Tensor) -> dict[st
 
 
 def caption_hits(
-    features: Features, captions: Mapping[str, str], visuals: Mapping[str, Mapping[str, Any]], prefix: str
+    features: Features,
+    captions: Mapping[str, str],
+    visuals: Mapping[str, Mapping[str, Any]],
+    prefix: str,
+    processes: Processes | None = None,
 ) -> dict[str, list[float]]:
     """Whether each caption finds its picture among the first 1, 5 and 10 of the pictures of all captions: 1 or 0.
 
     captions: image_id -> caption. visuals: image_id -> row that says where picture or clip is (`open_visual`), opened
     only where `features` has not kept its vectors; of a clip their mean counts. prefix: laid before captions with a
-    space between, "" for none. Of equal cosines each order counts alike, so a value may lie between.
-    Raises ValueError for captions whose picture is not known, and BadImage where one cannot be read.
+    space between, "" for none. Of equal cosines each order counts alike, so a value may lie between. Several
+    `processes` share the encoding. Raises ValueError for captions whose picture is not known, and BadImage where one
+    cannot be read.
     """
     unknown = [image_id for image_id in captions if image_id not in visuals]
     if unknown:
         raise ValueError(f"pictures are needed to retrieve them, and there is none for {unknown[:3]}")
-    names = [("id", image_id) for image_id in captions]
-    seen: list[Tensor] = []
-    for start in progress(range(0, len(names), _PICTURES_AT_ONCE), desc="pictures", unit="batch"):
-        batch = names[start : start + _PICTURES_AT_ONCE]
-        vectors = features.pictures(_Opened(batch, visuals))
-        seen += [torch.nn.functional.normalize(vectors[name].mean(dim=0), dim=0) for name in batch]
-    texts = [f"{prefix} {caption}".strip() for caption in captions.values()]
-    of_text = features.captions(texts)
-    cosines = torch.stack([of_text[text] for text in texts]) @ torch.stack(seen).T
-    others = ~torch.eye(len(texts), dtype=torch.bool)
+    processes = processes or Processes()
+
+    def see(image_ids: Sequence[str]) -> Iterator[Tensor]:
+        names = [("id", image_id) for image_id in image_ids]
+        starts = range(0, len(names), _PICTURES_AT_ONCE)
+        for start in progress(starts, desc="pictures", unit="batch", disable=not processes.first):
+            batch = names[start : start + _PICTURES_AT_ONCE]
+            vectors = features.pictures(_Opened(batch, visuals))
+            yield from (torch.nn.functional.normalize(vectors[name].mean(dim=0), dim=0) for name in batch)
+
+    def read(texts: Sequence[str]) -> Iterator[Tensor]:
+        vectors = features.captions(texts)
+        yield from (vectors[text] for text in texts)
+
+    seen = processes.each(see, list(captions))
+    of_text = processes.each(read, [f"{prefix} {caption}".strip() for caption in captions.values()])
+    cosines = torch.stack(of_text) @ torch.stack(seen).T
+    others = ~torch.eye(len(captions), dtype=torch.bool)
     return {image_id: _hits(cosines[i, i], cosines[i, others[i]]).tolist() for i, image_id in enumerate(captions)}
 
 

@@ -15,9 +15,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from transformers import TrainingArguments
 
 TRAINING = ("xe", "scst", "rank-dpo", "reward")
+MEETING = (*TRAINING, "evaluate")  # in a process group; the others that share work do so by RANK, and meet in files
+SHARING = (*MEETING, "features", "caption", "score", "chains", "positives")
 DIAGNOSIS = "doctor"  # says what is wrong with a world, and so must not be refused in it
 OWN_WORLD = "RLCAP_OWN_WORLD"
 _MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -30,16 +33,35 @@ def size() -> int:
     return _number(os.environ, "WORLD_SIZE") or 1
 
 
-def enter(command: str) -> None:
-    """Raises ValueError where the environment asks for more processes than run; several on a CPU are told so.
+def rank() -> int:
+    """Which of them this one is: RANK, or 0."""
+    return _number(os.environ, "RANK") or 0
 
-    Without a launcher nothing happens, and nothing is imported.
+
+def device(given: str | None) -> "torch.device":
+    """The device that was given, or a GPU for each process of a machine, or the CPU where there is none."""
+    import torch
+
+    if given is not None:
+        return torch.device(given)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = _number(os.environ, "LOCAL_RANK")
+    return torch.device("cuda", rank() % torch.cuda.device_count() if local is None else local)
+
+
+def enter(command: str) -> None:
+    """Raises ValueError where the environment asks for more processes than run, or than the command can use.
+
+    Several on a CPU are told so. Without a launcher nothing happens, and nothing is imported.
     """
     if command == DIAGNOSIS:
         return
     wrong = missing(command, os.environ)
     if wrong is not None:
         raise ValueError(wrong)
+    if command not in SHARING:
+        alone(command)
     sharded = [name for key, name in _SHARDED.items() if os.environ.get(key, "").lower() == "true"]
     if size() == 1 and not sharded:
         return
@@ -61,8 +83,7 @@ def missing(command: str, environment: Mapping[str, str]) -> str | None:
         return None
     runs = _number(environment, "WORLD_SIZE")
     if runs is not None and runs > 1:
-        # Other commands share work out by RANK alone and meet in files.
-        needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if command in TRAINING else ("RANK",)
+        needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if command in MEETING else ("RANK",)
         unset = [name for name in needed if name not in environment]
         if unset:
             return (

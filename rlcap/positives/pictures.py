@@ -1,7 +1,7 @@
 """Pictures v' for captions, by a text-to-image pipeline of `diffusers`."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,8 +10,8 @@ import datasets
 import torch
 from PIL import Image
 
+from rlcap.data.shared_rows import Make, Row
 from rlcap.disk import writing
-from rlcap.positives.manifest import Row
 from rlcap.training.randomness import generator_of, seed_of
 
 FOLDER = "pictures"
@@ -45,7 +45,7 @@ def chosen_captions(dataset: datasets.Dataset, seed: int) -> list[str]:
 
 def picture_maker(
     pipeline: Any, dataset: datasets.Dataset, folder: Path, *, seed: int, options: dict[str, Any]
-) -> Callable[[list[list[int]]], Iterator[list[Row]]]:
+) -> Make:
     """What `write_manifest` calls: batches of row numbers to rows with the `caption` that was drawn and the `file`.
 
     Noise is drawn by (seed, image_id) on the CPU, so it is the same in any batch and on any device. options: further

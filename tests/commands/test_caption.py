@@ -1,6 +1,7 @@
 """`rlcap caption` for pictures, a folder, a clip and a caption file: what the captioner itself says."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from tiny import pictures, tiny_blip, tiny_encoder_decoder, tiny_grid_transformer
 
-from captioners import GenerationSettings
+from captioners import EncoderDecoder, GenerationSettings
+from captioners.types import VisualContext
 from rlcap.cli import main
 from rlcap.data import load_captions
 from rlcap.data.write_features import write_features
@@ -37,8 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, captioner: Any) -> Path:
 
 
 def run(folder: Path, *arguments: Any) -> dict[str, str]:
-    output = folder / "out.json"
-    output.unlink(missing_ok=True)
+    output = Path(tempfile.mkdtemp(dir=folder)) / "out.json"
     model = ["--captioner", folder / "captioner", "--max-new-tokens", 9, "--output", output, "--quiet"]
     main(["caption", *map(str, [*arguments, *model])])
     return json.loads(output.read_text())
@@ -141,3 +142,44 @@ def test_a_prompt_conditions_the_captions(folder: Path, tmp_path: Path, capsys: 
     with pytest.raises(SystemExit):
         run(folder, "--images", tmp_path / "0.png", "--prompt", "the blue ball")
     assert "prompt is 'the blue ball', but" in capsys.readouterr().err
+
+
+def test_ranks_share_the_pictures(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["--folder", str(folder / "pictures"), "--captioner", str(folder / "captioner"), "--max-new-tokens", "9"]
+    given += ["--batch-size", "2", "--quiet"]
+    alone, shared = tmp_path / "alone.json", tmp_path / "shared.json"
+    main(["caption", *given, "--output", str(alone)])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not shared.exists()
+        monkeypatch.setenv("RANK", rank)
+        main(["caption", *given, "--output", str(shared)])
+    assert shared.read_text() == alone.read_text()
+    with pytest.raises(SystemExit):
+        main(["caption", *given])
+
+
+def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["--folder", str(folder / "pictures"), "--captioner", str(folder / "captioner"), "--max-new-tokens", "9"]
+    output = tmp_path / "out.json"
+    command = ["caption", *given, "--batch-size", "2", "--quiet", "--output", str(output)]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    main(command)  # the second of three batches; then that machine is gone
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setenv("RANK", "0")
+    seen: list[int] = []
+
+    def counted(self: EncoderDecoder, visual: dict[str, torch.Tensor]) -> VisualContext:
+        seen.append(len(visual["pixel_values"]))
+        return encode(self, visual)
+
+    encode = EncoderDecoder.encode
+    monkeypatch.setattr(EncoderDecoder, "encode", counted)
+    main(command)
+    assert seen == [2, 1]
+    assert len(json.loads(output.read_text())) == 5
+    (tmp_path / "out.json.parts").mkdir()
+    (tmp_path / "out.json.parts" / "0.jsonl").write_text('{"captioner": "another"}\n')
+    with pytest.raises(SystemExit):
+        main(command)

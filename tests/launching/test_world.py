@@ -81,10 +81,12 @@ def test_sharding_that_would_be_left_out_is_an_error(monkeypatch: pytest.MonkeyP
 
 
 def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    world.alone("quickstart")
+    world.enter("quickstart")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="rlcap quickstart runs in one process, and WORLD_SIZE is 2"):
-        world.alone("quickstart")
+    monkeypatch.setenv("RANK", "0")
+    for command in ("quickstart", "agreement", "rank-eval", "report"):
+        with pytest.raises(ValueError, match=f"rlcap {command} runs in one process, and WORLD_SIZE is 2"):
+            world.enter(command)
 
 
 def launched(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,73 @@
+"""Work on single items by two processes: `Processes.each`, and `rlcap evaluate` upon it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launched import TORCHRUN, environment
+from PIL import Image
+
+from rlcap.cli import main
+
+EACH = """
+import sys
+from rlcap.launching import process_group
+from rlcap.launching.processes import Processes
+
+class Odd(ValueError):
+    def __init__(self, number):
+        super().__init__("no such letter" if number == 3 else "another")
+
+def work(items):
+    if "bad" in items:
+        raise Odd(3)  # which would not survive pickling
+    for item in items:
+        yield f"{item} by {processes.rank}"
+
+processes = Processes.of_launcher()
+with process_group.torn_down():
+    said = processes.each(work, list("abcde"))
+    try:
+        processes.each(work, ["good", "bad"])
+    except ValueError as error:
+        said.append(str(error))
+    said.append(len(processes.each(work, [])))
+    print(said, file=open(f"{sys.argv[1]}/{processes.rank}", "w"))
+"""
+SHARED = ["a by 0", "b by 1", "c by 0", "d by 1", "e by 0", "no such letter", 0]
+
+
+def test_each_item_is_worked_on_once_and_known_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "each.py").write_text(EACH)
+    command = [sys.executable, *TORCHRUN, "--standalone", "--nproc-per-node", "2", tmp_path / "each.py", tmp_path]
+    subprocess.run(command, env=environment(), check=True, timeout=300)
+    assert [(tmp_path / rank).read_text().strip() for rank in "01"] == [str(SHARED)] * 2
+
+
+def test_evaluation_is_shared(tmp_path: Path) -> None:
+    """Grammar checkers and a dual encoder, by two processes as by one, and the table once."""
+    pytest.importorskip("open_clip", reason="the encoder is open_clip's: pip install 'rlcap[clip]'")
+    from tiny_clip import random_state, write_open_clip
+
+    captions = {"1": "a dog runs on a", "2": "a red bus", "3": "a a cat sits"}
+    for name, colour in zip(captions, ("red", "blue", "green"), strict=True):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"{name}.png")
+    rows = [{"image": f"{name}.png", "references": [text, "a thing"]} for name, text in captions.items()]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "p.json").write_text(json.dumps(captions))
+    given = ["evaluate", "--predictions", tmp_path / "p.json", "--references", tmp_path / "r.jsonl", "--no-java"]
+    given += ["--retrieval-encoder", write_open_clip(tmp_path / "clip", random_state()), "--images", tmp_path]
+    given += ["--per-caption", "--output"]
+    main([*map(str, given), str(tmp_path / "alone.json")])
+    launcher = [sys.executable, *TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m", "rlcap"]
+    command = list(map(str, [*launcher, *given, tmp_path / "shared.json"]))
+    done = subprocess.run(command, env=environment(), check=True, timeout=300, capture_output=True, text=True)
+    assert done.stdout.count("2 processes share the captions") == 1
+    assert done.stdout.count("bad_ending_rate") == 1
+    alone, shared = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "shared"))
+    for result in (alone, shared):
+        del result["settings"]
+    assert shared == alone
+    assert alone["bad_ending_rate"] == pytest.approx(100 / 3)
