@@ -41,10 +41,10 @@ VARIANTS = {
 }
 CAPTIONER = [
     *("--d_model", "256", "--heads", "8", "--ffn", "512", "--encoder_layers", "1", "--decoder_layers", "2"),
-    *("--dropout", "0.2", "--vocab_size", "3000", "--freeze", "vision"),
+    *("--dropout", "0.1", "--vocab_size", "3000", "--freeze", "vision"),
 ]
 XE = [
-    *("--per_device_train_batch_size", "16", "--captions_per_image", "2", "--learning_rate", "5e-4"),
+    *("--per_device_train_batch_size", "16", "--captions_per_image", "5", "--learning_rate", "1e-3"),
     *("--lr_scheduler_type", "cosine", "--warmup_steps", "100", "--weight_decay", "0.01", "--eval_strategy", "steps"),
 ]
 RANKING = [
@@ -152,7 +152,8 @@ class Ranking(Campaign):
     def measured(self, name: str, seed: int, file: str) -> dict[str, Any]:
         """A JSON file of a run; empty where it is not there."""
         path = self.folder(name, seed) / file
-        return json.loads(path.read_text()) if path.exists() else {}
+        found = json.loads(path.read_text()) if path.exists() else {}
+        return found.get("controls", found)
 
 
 def _in_grey(chain: dict[str, Any], grey: str) -> dict[str, Any]:
@@ -225,9 +226,9 @@ def main() -> None:
     parser.add_argument("--vision", required=True, help="directory or hub id of the vision model")
     parser.add_argument("--output", required=True)
     parser.add_argument("--pixels", type=int, default=112, help="side of the pictures that the vision model is given")
-    parser.add_argument("--join", type=int, default=6, help="references that make one text")
-    parser.add_argument("--max-tokens", type=int, default=96, help="of the longest text")
-    parser.add_argument("--xe-steps", type=int, default=600)
+    parser.add_argument("--join", type=int, default=4, help="references that make one text")
+    parser.add_argument("--max-tokens", type=int, default=64, help="of the longest text")
+    parser.add_argument("--xe-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150, help="of ranking-DPO")
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

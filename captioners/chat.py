@@ -13,6 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 from captioners.base import Captioner
 from captioners.chat_template import PROMPT_IDS, PROMPT_MASK, ChatPreprocessor, answer_format
 from captioners.decoders import Decoder
+from captioners.fused import fuse_activations
 from captioners.lora import QUERY_AND_VALUE
 from captioners.prefix import PrefixDecoder, PrefixFamily
 from captioners.text import CaptionCodec
@@ -114,6 +115,7 @@ class Chat(Captioner):
         config = self._family.language(model.model).config
         codec = CaptionCodec(tokenizer, special, _positions(config), before)
         super().__init__(ChatPreprocessor(processor, instruction, max_frames), codec)
+        fuse_activations(model)
         self.model = model
         self.processor = processor
         self.prompt = instruction

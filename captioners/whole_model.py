@@ -12,6 +12,7 @@ from transformers import BaseImageProcessor, GenerationConfig, PreTrainedModel, 
 from transformers.processing_utils import ProcessorMixin
 
 from captioners.frames import TemporalEmbedding, extended
+from captioners.fused import fuse_activations
 from captioners.grids import GridCaptioner
 from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
@@ -46,6 +47,7 @@ class WholeModel(GridCaptioner):
     ):
         pictures: Any = processor.image_processor if isinstance(processor, ProcessorMixin) else processor
         super().__init__(Preprocessor(pictures), codec)
+        fuse_activations(model)
         self.model = model
         self.processor = processor
         self.temporal = TemporalEmbedding(max_frames, state_size) if max_frames > 1 else None

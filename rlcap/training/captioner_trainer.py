@@ -34,6 +34,7 @@ from rlcap.data.stream import CaptionStream
 from rlcap.objectives.reduction import Total
 from rlcap.tracking.console_callback import ConsoleCallback
 from rlcap.training.arguments import CaptionerTrainingArguments, require
+from rlcap.training.freed_memory import keep_freed_memory
 from rlcap.training.gradient_check import GradientCheck
 from rlcap.training.logging_trainer import LoggingTrainer
 from rlcap.training.not_finite import CAUGHT, NotFinite, SkippedBatches
@@ -80,6 +81,8 @@ class CaptionerTrainer(LoggingTrainer):
                 value,
                 f"at most {limit}: this captioner has no more positions for tokens",
             )
+        if args.device.type == "cpu":
+            keep_freed_memory()
         streamed = isinstance(train_dataset, CaptionStream)
         require(not streamed or args.max_steps > 0, "max_steps", args.max_steps, "set: a stream of shards has no end")
         if args.lora_parts:

@@ -18,6 +18,7 @@ from rlcap.tracking import run_directory
 from rlcap.training import checkpoints, told_to_stop
 from rlcap.training.arguments import require, settings_of
 from rlcap.training.ended_run import EndingTrainer
+from rlcap.training.freed_memory import keep_freed_memory
 from rlcap.training.run import refuse_another_run, trackers
 
 TRAINED_FILE = "trained.safetensors"
@@ -71,6 +72,8 @@ class RewardTrainer(EndingTrainer):
     args: RewardArguments
 
     def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
+        if args.device.type == "cpu":
+            keep_freed_memory()
         super().__init__(model=model, args=args, **options)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
