@@ -4,23 +4,36 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb_reader
 from safetensors.torch import load_file
 from test_resume import arguments, learned, metrics
+
+import rewards
+from rlcap.data import load_captions
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "logging_steps": 1, "dropout_off": True}
 
 
-def run(processes: int, command: str, scenes: Path, captioner: Path, output: Path, **options: Any) -> str:
+def run(
+    processes: int,
+    command: str,
+    scenes: Path,
+    captioner: Path,
+    output: Path,
+    environment: Mapping[str, str] | None = None,
+    **options: Any,
+) -> str:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     chosen = arguments(scenes, captioner, output, {**SETTINGS, **options})
     done = subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), "-m", "rlcap", command, *map(str, chosen)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         capture_output=True,
         text=True,
         timeout=300,
@@ -64,3 +77,24 @@ def test_a_picture_that_one_of_them_cannot_decode(scenes: Path, captioner_folder
     said = run(2, "xe", tmp_path / "scenes" / scenes.name, captioner_folder, tmp_path / "run", **options)
     assert "skipped a picture" in said
     assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(1, 7))
+
+
+def test_texts_in_tables_stay_with_their_pictures(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    """One W&B run for both processes; each sample stands beside the id, references and reward of its own picture."""
+    pytest.importorskip("wandb", reason="W&B is optional: pip install 'rlcap[wandb]'")
+    options = {"max_steps": 2, "per_device_train_batch_size": 3, "num_samples": 3, "max_new_tokens": 8}
+    options |= {"samples_logged": 3, "report_to": "wandb", "save_strategy": "no", "rewards": "bleu"}
+    offline = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DATA_DIR": str(tmp_path / "data")}
+    run(2, "scst", scenes, captioner_folder, tmp_path / "run", offline, **options)
+    (folder,) = (tmp_path / "run").glob("wandb/offline-run-*")
+    columns, rows = wandb_reader.table(folder, "completions")
+    assert len(rows) == 2 * 3 * 3
+    references = {row["image_id"]: row["references"] for row in load_captions(scenes)}
+    bleu = rewards.load("bleu")
+    for values in rows:
+        row = dict(zip(columns, values, strict=True))
+        own = references[row["image_id"]]
+        assert row["references"] == "\n".join(own)
+        (reward,) = bleu([row["caption"]], references=[own], image_id=[row["image_id"]])
+        assert row["reward"] == pytest.approx(reward, abs=1e-6)
+    assert len({dict(zip(columns, row, strict=True))["reward"] for row in rows}) > 3
