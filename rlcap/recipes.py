@@ -104,13 +104,25 @@ def _without_recipe(arguments: list[str]) -> list[str]:
 
 
 def _parser(command: str, types_: tuple[Any, ...]) -> Any:
+    from transformers import TrainingArguments
     from trl import TrlParser
 
     class Parser(TrlParser):
         def error(self, message: str) -> NoReturn:
             raise ValueError(_KEY.sub(r"\1: ", message) + f"; rlcap {command} --help lists the keys")
 
-    return Parser(list(types_), prog=f"rlcap {command}", allow_abbrev=False)
+    parser = Parser(
+        list(types_),
+        prog=f"rlcap {command}",
+        usage=f"rlcap {command} [--config RECIPE] [--KEY VALUE ...]",
+        description="RECIPE is a YAML file of keys and values, or the name of a shipped one; the command line wins. "
+        f"Shipped are {', '.join(shipped_recipes())}. The keys of rlcap come first, then those of "
+        "transformers.TrainingArguments.",
+        allow_abbrev=False,
+    )
+    inherited = {field.name for field in fields(TrainingArguments)}
+    parser._optionals._group_actions.sort(key=lambda action: action.dest in inherited)
+    return parser
 
 
 def _hint(key: str, known: list[str]) -> str:
