@@ -65,7 +65,7 @@ class Ranking(Campaign):
         self.source, self.join, self.tokens = arguments.data, arguments.join, str(arguments.max_tokens)
         self.steps, self.beta = {"xe": arguments.xe_steps, "ranking": arguments.steps}, arguments.beta
         self.vision = str(self.output / "vision")
-        self.max_frames = 1
+        self.max_words, self.max_frames = arguments.max_words, 1
         self.published, self.pixels = arguments.vision, arguments.pixels
 
     def prepare(self) -> None:
@@ -77,7 +77,8 @@ class Ranking(Campaign):
         every = self.output / "every_chain.jsonl"
         options = ["--join", str(self.join), "--length", str(LENGTH), "--output", str(every)]
         self.rlcap("chains", "--data", self.source, *options)
-        chains = [json.loads(line) for line in every.read_text().splitlines()]
+        read = [json.loads(line) for line in every.read_text().splitlines()]
+        chains = [chain for chain in read if max(map(_words, chain["captions"])) <= self.max_words]
         self.max_frames = max(len(chain.get("frames", [None])) for chain in chains)
         grey = (self.output / "grey.png").resolve()
         Image.new("RGB", (self.pixels, self.pixels), GREY).save(grey)
@@ -156,6 +157,10 @@ class Ranking(Campaign):
         return found.get("controls", found)
 
 
+def _words(text: str) -> int:
+    return len(text.split())
+
+
 def _in_grey(chain: dict[str, Any], grey: str) -> dict[str, Any]:
     return chain | ({"frames": [grey] * len(chain["frames"])} if "frames" in chain else {"image": grey})
 
@@ -227,7 +232,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--pixels", type=int, default=112, help="side of the pictures that the vision model is given")
     parser.add_argument("--join", type=int, default=4, help="references that make one text")
-    parser.add_argument("--max-tokens", type=int, default=64, help="of the longest text")
+    parser.add_argument("--max-words", type=int, default=48, help="of a text; longer ones are left out")
+    parser.add_argument("--max-tokens", type=int, default=96, help="room for a text: no chain may be cut")
     parser.add_argument("--xe-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150, help="of ranking-DPO")
     parser.add_argument("--beta", type=float, default=0.1)
