@@ -17,8 +17,11 @@ import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 from flickr8k import Campaign
+
+from rlcap.tracking.run_directory import write_json
 
 DATA, JUDGE = "dataset_flickr8k.json", 100
 # Options of `rlcap reward pac`. `base` is new; the others start from the base of their seed, for so short a time that
@@ -61,6 +64,7 @@ class Encoders(Campaign):
 
     def __init__(self, folder: str, vision: str, text: str, output: str, jobs: int) -> None:
         super().__init__(str(Path(folder) / DATA), vision, output, {}, jobs)
+        self.lock = Lock()
         self.expert, self.text, self.photographs = folder, text, str(Path(folder) / "images")
 
     def encoder(self, name: str, seed: int) -> Path:
@@ -96,13 +100,15 @@ class Encoders(Campaign):
     def halves(self) -> str:
         """The data with the training photographs in two halves, drawn at random."""
         file = self.output / "halves.json"
-        if not file.exists():
+        with self.lock:  # of the threads of several seeds
+            if file.exists():
+                return str(file)
             data = json.loads(Path(self.data).read_text())
             training = [row for row in data["images"] if row["split"] == "train"]
             random.Random(0).shuffle(training)
             for number, row in enumerate(training):
                 row["split"] = "first half" if number < len(training) // 2 else "second half"
-            file.write_text(json.dumps(data))
+            write_json(file, data)
         return str(file)
 
     def positives(self, seed: int) -> Path:
@@ -173,8 +179,10 @@ def main() -> None:
                     campaign.train_encoder(name, seed)
                     campaign.agree(name, seed)
 
-            judge = pool.submit(campaign.train_encoder, "base", JUDGE)  # of benchmarks/learned_rewards.py
-            for future in [judge, *(pool.submit(all_of, seed) for seed in arguments.seeds)]:
+            futures = [pool.submit(all_of, seed) for seed in arguments.seeds]
+            if arguments.encoders == "whole":  # the judge of benchmarks/learned_rewards.py
+                futures.append(pool.submit(campaign.train_encoder, "base", JUDGE))
+            for future in futures:
                 future.result()
     print(tables(campaign, names, arguments.seeds))
 

@@ -1,7 +1,7 @@
 """`rlcap caption`: captions for pictures, a folder of them, a clip, videos, or a split of a data set, as JSON."""
 
 import argparse
-from collections.abc import Iterable
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,6 @@ from rlcap.disk import require_writable
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from captioners.base import Captioner
-    from captioners.types import GenerationSettings
-    from rlcap.data.features import FeatureStore
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -30,7 +26,9 @@ def main(argv: list[str]) -> None:
     import captioners
     from captioners.grids import require_grid
     from captioners.types import GenerationSettings
+    from rlcap.caption_file import write_captions
     from rlcap.captioning import caption_all
+    from rlcap.console import say
     from rlcap.data.write_features import stored_features
     from rlcap.launching import world
 
@@ -47,7 +45,24 @@ def main(argv: list[str]) -> None:
         length_penalty=arguments.length_penalty,
     )
     if arguments.output is not None:
-        _write(arguments, captioner, dataset, generation, store)
+        output = Path(arguments.output)
+        rows = write_captions(
+            captioner,
+            dataset,
+            generation,
+            output,
+            _origin(arguments, dataset),
+            features=store,
+            rank=world.rank(),
+            world=world.size(),
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            max_bad_images=arguments.max_bad_images,
+        )
+        if rows is None:
+            say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
+        else:
+            say(f"rlcap: {sum('failed' not in row for row in rows)} captions in {output}")
         return
     captions = caption_all(
         captioner,
@@ -62,63 +77,18 @@ def main(argv: list[str]) -> None:
         print(f"{image_id}\t{caption}")
 
 
-def _write(
-    arguments: argparse.Namespace,
-    captioner: "Captioner",
-    dataset: "Dataset",
-    generation: "GenerationSettings",
-    features: "FeatureStore | None",
-) -> None:
-    import json
-    from dataclasses import asdict
-    from functools import partial
-
-    from captioners.weights import fingerprint
-    from rlcap.captioning import best_captions, captioned
-    from rlcap.console import say
-    from rlcap.data.shared_rows import Row, share_rows
-    from rlcap.launching import world
-
-    def text(rows: list[Row]) -> str:
-        captions = {row["image_id"]: row["captions"][0] for row in rows if "failed" not in row}
-        return json.dumps(captions, indent=1, ensure_ascii=False) + "\n"
-
-    output = Path(arguments.output)
-    rows = share_rows(
-        dataset["image_id"],
-        partial(
-            captioned,
-            captioner,
-            dataset,
-            decode=best_captions(captioner, generation),
-            features=features,
-            workers=arguments.workers,
-        ),
-        output,
-        {
-            "captioner": {"path": arguments.captioner, "weights": fingerprint([captioner]), "prompt": captioner.prompt},
-            "generation": asdict(generation),
-            "pictures": _digest(dataset["image_id"]),
-            "features": arguments.features,
-            "batch_size": arguments.batch_size,
-        },
-        text,
-        rank=world.rank(),
-        world=world.size(),
-        batch_size=arguments.batch_size,
-        max_failed=arguments.max_bad_images,
-        doing="captions",
-    )
-    if rows is None:
-        say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
-    else:
-        say(f"rlcap: {sum('failed' not in row for row in rows)} captions in {output}")
+def _origin(arguments: argparse.Namespace, dataset: "Dataset") -> dict[str, Any]:
+    """Where the pictures come from: two folders may have files of the same names."""
+    if arguments.data:
+        read = {"data": arguments.data, "split": arguments.split, "images": arguments.image_folder}
+        return {**read, "reading": reading_options(arguments)}
+    files = [name for row in dataset for key in ("image", "frames", "video") for name in _list(row.get(key))]
+    paths = "\n".join(str(Path(name).resolve()) for name in files)
+    return {"files": hashlib.sha256(paths.encode()).hexdigest(), "video_frames": arguments.video_frames}
 
 
-def _digest(image_ids: Iterable[str]) -> str:
-    import hashlib
-
-    return hashlib.sha256("\n".join(image_ids).encode()).hexdigest()
+def _list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _parser() -> argparse.ArgumentParser:

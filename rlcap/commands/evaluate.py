@@ -24,15 +24,15 @@ def main(argv: list[str]) -> None:
     from rlcap.launching.processes import Processes
     from rlcap.tracking.run_directory import library_versions, write_json
 
+    processes = Processes.of_launcher()
+    if processes.number > 1 and processes.first:
+        say(f"rlcap: {processes.number} processes share the captions")
     predictions = read_predictions(Path(arguments.predictions))
     reading = reading_options(arguments)
     references = read_references(arguments.references, arguments.split, **reading)
     training = None
     if arguments.train_captions:
         training = read_training_captions(arguments.train_captions, arguments.train_split, **reading)
-    processes = Processes.of_launcher()
-    if processes.number > 1 and processes.first:
-        say(f"rlcap: {processes.number} processes share the captions")
     notes: list[str] = []
     counts = {"predictions": len(predictions), "references": len(references)}
     if arguments.allow_missing:

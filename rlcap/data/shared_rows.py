@@ -1,13 +1,13 @@
 """A row of results for each picture: shared out over processes, gone on with after a kill, joined at the end."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rlcap.console import progress
 from rlcap.data.images import BadImageCounter
 from rlcap.data.parts import Parts
-from rlcap.tracking.run_directory import write_text
 
 Row = dict[str, Any]  # "image_id", and what was made, or "failed": why nothing was
 Make = Callable[[list[list[int]]], Iterator[list[Row]]]  # batches of row numbers -> the rows of each, in order
@@ -18,9 +18,9 @@ def share_rows(
     make: Make,
     output: Path,
     head: Mapping[str, Any],
-    write: Callable[[list[Row]], str],
+    write: Callable[[Path, list[Row]], None],
     *,
-    finished: Callable[[], list[Row] | None] = lambda: None,
+    finished: Callable[[], list[Row] | None],
     rank: int,
     world: int,
     batch_size: int,
@@ -31,11 +31,11 @@ def share_rows(
     """Makes rank `rank`'s share of the rows; the rank that finds all made writes `output` and returns all rows.
 
     Batches are the same whatever the number of processes, so that what is made does not depend on it; a killed run
-    loses the batch it was at. Returns None where other ranks are still at it.
+    loses the batch it was at, and tries again what failed. Returns None where other ranks are still at it.
 
     Args:
         head: what determines the rows, as JSON; parts of `output` that were made with another one are refused.
-        write: the text of `output`.
+        write: writes what follows from the rows to a path that it is given.
         finished: gives the rows where this work was done before, which ends it.
         max_failed: share of all rows that may fail.
 
@@ -46,10 +46,7 @@ def share_rows(
     if batch_size < 1:
         raise ValueError(f"batch size is {batch_size}; give at least 1")
     parts = Parts(output, head)
-    try:
-        done = _rows(parts)
-    except FileNotFoundError:  # another rank joins them just now
-        done = {}
+    done = _rows(parts)
     found = finished()  # looked for after the parts: they go when it is there
     if found is not None:
         return found
@@ -57,10 +54,9 @@ def share_rows(
         list(range(start, min(start + batch_size, len(image_ids)))) for start in range(0, len(image_ids), batch_size)
     ]
     mine = batches[rank::world]
-    todo = [batch for batch in mine if any(image_ids[row] not in done for row in batch)]
+    todo = [batch for batch in mine if any("failed" in done.get(image_ids[row], {"failed": ""}) for row in batch)]
     if todo:
         counter = BadImageCounter(len(image_ids), max_failed)
-        counter.extend(_failed(done.values()), warn=False)
         total = sum(map(len, mine))
         bar = progress(
             total=total,
@@ -74,22 +70,28 @@ def share_rows(
                 part.append({"rows": rows})
                 counter.extend(_failed(rows))
                 bar.update(len(rows))
-    try:
-        done = _rows(parts)
-    except FileNotFoundError:  # another rank has joined them and cleaned up
-        return None
+    done = _rows(parts)  # nothing where another rank has joined them and cleaned up
     if any(image_id not in done for image_id in image_ids):
         return None
     rows = [done[image_id] for image_id in image_ids]
+    BadImageCounter(len(rows), max_failed).extend(_failed(rows), warn=False)  # those of all ranks and runs
     own = output.with_name(f"{output.name}.rank{rank}")  # ranks that end at the same time write the same
-    write_text(own, write(rows))
+    write(own, rows)
     own.replace(output)
     parts.remove()
     return rows
 
 
 def _rows(parts: Parts) -> dict[str, Row]:
-    return {row["image_id"]: row for _, _, line in parts.records() for row in line["rows"]}
+    """The rows of all parts by image id; of a row that was tried again, what was made of it in the end."""
+    rows: dict[str, Row] = {}
+    with suppress(FileNotFoundError):  # another rank removes the parts just now
+        for _, _, line in parts.records():
+            for row in line["rows"]:
+                if "failed" not in row or row["image_id"] not in rows:
+                    rows[row["image_id"]] = row
+        return rows
+    return {}
 
 
 def _failed(rows: Iterable[Row]) -> list[tuple[str, str]]:

@@ -138,7 +138,7 @@ def score_captions(
         )
         if given is None
     }
-    keys, notes = _chosen(metrics, java, ungiven)
+    keys, notes = processes.gathered(_chosen(metrics, java, ungiven))[0]  # what the first one can compute
     tokens = [tokenize(predictions[key]) for key in ids]
     empty = sum(not words for words in tokens)
     if empty:
@@ -153,6 +153,25 @@ def score_captions(
             for name, value in zip(ids, each, strict=True):
                 per_caption[name][key] = scale * value
 
+    distinct = list(dict.fromkeys(predictions.values()))
+    if "grammar_probability" in keys and grammar_head is not None:
+        from rewards.grammar import Grammar  # brings torch, which no other metric needs
+
+        real = dict(zip(distinct, processes.each(Grammar(path=grammar_head), distinct), strict=True))
+        each = [real[predictions[key]] for key in ids]
+        keep("grammar_probability", sum(each) / len(each), each)
+    for checker in CHECKERS.values():
+        if checker.measure not in keys:
+            continue
+        try:
+            errors = processes.each(partial(map, checker.errors), distinct)
+        except RuntimeError as error:
+            notes.append(f"{checker.measure} is not among the results: {error}")
+            continue
+        found = dict(zip(distinct, errors, strict=True))
+        values[checker.measure] = 100 * sum(bool(found[predictions[key]]) for key in ids) / len(ids)
+        for key in ids:
+            per_caption[key][f"{checker.name}_errors"] = found[predictions[key]]
     reference_families = {"bleu", "rouge_l", "cider", "meteor", "spice"}
     if processes.first and any(keys & FAMILIES[family].keys() for family in reference_families):
         _against_references(
@@ -167,29 +186,10 @@ def score_captions(
     if "novel_share" in keys and training_captions is not None:
         measured["novel_share"] = novel_share(tokens, {tuple(tokenize(text)) for text in training_captions})
     values |= {key: value for key, value in measured.items() if key in keys}
-    distinct = list(dict.fromkeys(predictions.values()))
-    if "grammar_probability" in keys and grammar_head is not None:
-        from rewards.grammar import Grammar  # brings torch, which no other metric needs
-
-        real = dict(zip(distinct, processes.each(Grammar(path=grammar_head), distinct), strict=True))
-        each = [real[predictions[key]] for key in ids]
-        keep("grammar_probability", sum(each) / len(each), each)
     if retrieved is not None:
         for number, k in enumerate(NEAREST):
             hits = [retrieved[key][number] for key in ids]
             keep(f"retrieval_{k}", sum(hits) / len(ids), hits)
-    for checker in CHECKERS.values():
-        if checker.measure not in keys:
-            continue
-        try:
-            errors = processes.each(partial(map, checker.errors), distinct)
-        except RuntimeError as error:
-            notes.append(f"{checker.measure} is not among the results: {error}")
-            continue
-        found = dict(zip(distinct, errors, strict=True))
-        values[checker.measure] = 100 * sum(bool(found[predictions[key]]) for key in ids) / len(ids)
-        for key in ids:
-            per_caption[key][f"{checker.name}_errors"] = found[predictions[key]]
     for name, words in zip(ids, tokens, strict=True):
         row = per_caption[name]
         row["words"] = float(len(words))

@@ -9,13 +9,15 @@ from rlcap.launching import world
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_LONGEST = timedelta(days=1)  # that ranks wait for each other
+_TO_MEET = timedelta(minutes=10)  # that the first process waits for the last
+_TO_WORK = timedelta(days=1)  # between two times that they meet
+_ERRORS = {kind.__name__: kind for kind in (ValueError, FileNotFoundError, RuntimeError)}
 
 
 class Processes:
-    """The processes that run this command: `number` of them, of which this is `rank`. One needs no process group.
+    """The processes that run this command: `number` of them, of which this is `rank`.
 
-    Several meet in a group of gloo, which is set up at the first work that they share (MASTER_ADDR, MASTER_PORT).
+    Several must be in a process group (`of_launcher`); one needs none.
     """
 
     def __init__(self, rank: int = 0, number: int = 1) -> None:
@@ -23,46 +25,63 @@ class Processes:
 
     @classmethod
     def of_launcher(cls) -> "Processes":
-        """Those that torchrun, or another launcher, started."""
-        return cls(world.rank(), world.size())
+        """Those that torchrun, or another launcher, started, in a group of gloo (MASTER_ADDR, MASTER_PORT).
+
+        Each takes a GPU of its own, where there are any, as the current one.
+        """
+        if world.size() == 1:
+            return cls()
+        import torch
+        import torch.distributed as dist
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(world.device(None))
+        store, rank, number = next(dist.rendezvous("env://", timeout=_TO_MEET))
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=number, timeout=_TO_WORK)
+        return cls(rank, number)
 
     @property
     def first(self) -> bool:
         """Whether this is the one that prints and writes."""
         return self.rank == 0
 
+    def gathered(self, value: Result) -> list[Result]:
+        """The values of all processes, by rank. Raises ConnectionError where one of them is gone."""
+        if self.number == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.number
+        try:
+            dist.all_gather_object(values, value)
+        except RuntimeError as error:
+            raise ConnectionError(f"a process of this command has ended before the others: {error}") from error
+        return values
+
     def each(self, work: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item]) -> list[Result]:
         """The results of all items, in their order, on every process; each item is worked on by one of them.
 
-        work: items -> a result for each. An error that it raises on one process is raised on all.
+        work: items -> a result for each. An error that it raises is raised on all processes, that of the lowest rank
+        where there are several; elsewhere than on its own as ValueError, FileNotFoundError or RuntimeError. Raises
+        ConnectionError where a process is gone.
         """
-        if self.number == 1:
-            return list(work(items))
         own: Exception | None = None
-        done: list[Result] | Exception
+        done: list[Result] = []
         try:
             done = list(work(items[self.rank :: self.number]))
         except Exception as error:
-            own, done = error, _sent(error)
-        parts: list[Any] = [None] * self.number
-        _group().all_gather_object(parts, done)
-        failed = next((part for part in parts if isinstance(part, Exception)), None)
-        if failed is not None:
-            raise own or failed
+            own = error
+        parts = self.gathered((None if own is None else _told(own), done))
+        for rank, (failed, _) in enumerate(parts):
+            if failed is not None:
+                raise own if own is not None and rank == self.rank else _ERRORS[failed[0]](failed[1])
         results: list[Any] = [None] * len(items)
-        for rank, part in enumerate(parts):
+        for rank, (_, part) in enumerate(parts):
             results[rank :: self.number] = part
         return results
 
 
-def _group() -> Any:
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=_LONGEST)
-    return dist
-
-
-def _sent(error: Exception) -> Exception:
-    """The error as other processes are told it: of a class that Python has, since others need not survive pickling."""
-    return next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")(str(error))
+def _told(error: Exception) -> tuple[str, str]:
+    """What other processes are told of an error: most kinds do not survive pickling."""
+    kind = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "RuntimeError")
+    return kind, str(error) or type(error).__name__

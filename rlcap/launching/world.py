@@ -29,13 +29,13 @@ _ALONE = f"If this is meant to be a run of its own, set {OWN_WORLD}=1."
 
 
 def size() -> int:
-    """How many processes run together, as torch.distributed reads it: WORLD_SIZE, or 1."""
-    return _number(os.environ, "WORLD_SIZE") or 1
+    """How many processes run together, as torch.distributed reads it: WORLD_SIZE, or 1. A world of one's own is 1."""
+    return 1 if _own_world(os.environ) else _number(os.environ, "WORLD_SIZE") or 1
 
 
 def rank() -> int:
-    """Which of them this one is: RANK, or 0."""
-    return _number(os.environ, "RANK") or 0
+    """Which of them this one is: RANK, or 0 where there is only one."""
+    return (_number(os.environ, "RANK") or 0) if size() > 1 else 0
 
 
 def device(given: str | None) -> "torch.device":
@@ -47,7 +47,8 @@ def device(given: str | None) -> "torch.device":
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local = _number(os.environ, "LOCAL_RANK")
-    return torch.device("cuda", rank() % torch.cuda.device_count() if local is None else local)
+    # srun may show each of its tasks one GPU, which is then number 0 to all of them.
+    return torch.device("cuda", (rank() if local is None else local) % torch.cuda.device_count())
 
 
 def enter(command: str) -> None:
@@ -79,7 +80,7 @@ def enter(command: str) -> None:
 
 def missing(command: str, environment: Mapping[str, str]) -> str | None:
     """What was asked for, what runs and how to mend it, where fewer processes run than were asked for; else None."""
-    if environment.get(OWN_WORLD, "0") not in ("", "0"):
+    if _own_world(environment):
         return None
     runs = _number(environment, "WORLD_SIZE")
     if runs is not None and runs > 1:
@@ -143,7 +144,7 @@ def alone(command: str) -> None:
     """Raises ValueError where several processes run a command that cannot share its work."""
     if size() > 1:
         raise ValueError(
-            f"rlcap {command} runs in one process, and WORLD_SIZE is {size()}: start it without a launcher"
+            f"rlcap {command} runs in one process, and WORLD_SIZE is {size()}: start it without a launcher. {_ALONE}"
         )
 
 
@@ -163,6 +164,10 @@ def settle(args: "TrainingArguments") -> None:
 
         say(f"rlcap: one process uses one of the {args.n_gpu} GPUs; torchrun and accelerate use them all")
         args._n_gpu = 1
+
+
+def _own_world(environment: Mapping[str, str]) -> bool:
+    return environment.get(OWN_WORLD, "0") not in ("", "0")
 
 
 def _number(environment: Mapping[str, str], name: str) -> int | None:

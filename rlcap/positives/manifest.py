@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcap.data.shared_rows import Make, Row, share_rows
+from rlcap.tracking.run_directory import write_text
 
 CAPTIONS = "rlcap generated captions 1"
 PICTURES = "rlcap generated pictures 1"
@@ -40,12 +41,15 @@ def write_manifest(
             return rows
         raise ValueError(f"{output} was made otherwise than this command would; remove it, or choose another output")
 
+    def write(path: Path, rows: list[Row]) -> None:
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *rows)))
+
     return share_rows(
         image_ids,
         make,
         output,
         head,
-        lambda rows: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *rows)),
+        write,
         finished=finished,
         rank=rank,
         world=world,

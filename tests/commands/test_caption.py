@@ -1,6 +1,7 @@
 """`rlcap caption` for pictures, a folder, a clip and a caption file: what the captioner itself says."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,50 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest
     main(command)
     assert seen == [2, 1]
     assert len(json.loads(output.read_text())) == 5
-    (tmp_path / "out.json.parts").mkdir()
-    (tmp_path / "out.json.parts" / "0.jsonl").write_text('{"captioner": "another"}\n')
+    main(command)  # nothing is left to do
+    assert seen == [2, 1]
+
+
+def test_other_pictures_of_the_same_names_are_refused(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    shutil.copytree(folder / "pictures", tmp_path / "others")
+    given = ["--captioner", str(folder / "captioner"), "--max-new-tokens", "9", "--batch-size", "2", "--quiet"]
+    given += ["--output", str(tmp_path / "out.json")]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    main(["caption", "--folder", str(folder / "pictures"), *given])  # half of them
+    monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(SystemExit):
-        main(command)
+        main(["caption", "--folder", str(tmp_path / "others"), *given])
+    assert "was begun with other settings than these: pictures was" in capsys.readouterr().err
+
+
+def test_pictures_that_fail_are_tried_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, output = tmp_path / "mine", tmp_path / "out.json"
+    shutil.copytree(folder / "pictures", mine)
+    (mine / "2.png").write_text("no picture")
+    command = ["caption", "--folder", str(mine), "--captioner", str(folder / "captioner"), "--max-new-tokens", "9"]
+    command += ["--batch-size", "2", "--quiet", "--output", str(output), "--max-bad-images"]
+    for _ in range(2):  # the second time nothing but the failed batch is left
+        with pytest.raises(SystemExit):
+            main([*command, "0"])
+        assert "1 of 5 pictures cannot be decoded, more than the 0" in capsys.readouterr().err
+        assert not output.exists()
+    main([*command, "0.2"])
+    assert len(json.loads(output.read_text())) == 4
+    summary = json.loads((tmp_path / "out.json.summary.json").read_text())
+    assert list(summary["failed"]) == ["2.png"]
+    assert summary["captions"] == 4
+    output.unlink()
+    shutil.copy(folder / "pictures" / "2.png", mine / "2.png")
+    main([*command, "0"])
+    assert len(json.loads(output.read_text())) == 5
+
+
+def test_a_rank_that_comes_late_has_nothing_to_do(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    given = ["--folder", str(folder / "pictures"), "--captioner", str(folder / "captioner"), "--max-new-tokens", "9"]
+    command = ["caption", *given, "--quiet", "--output", str(tmp_path / "out.json")]
+    main(command)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    main(command)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.json.summary.json"]

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,12 @@ def shown(page: str) -> Iterator[list[str]]:
         texts = ["\n".join(line.removeprefix("#") for line in lines if line.startswith("#   "))]
     for text in texts:
         for match in _COMMAND.finditer(text.replace("\\\n", " ")):
-            words = shlex.split(re.split(r"[|>;&']", match["rest"])[0], comments=True)
+            rest = match["rest"]
+            if rest.count("'") % 2:  # the command stands in quotes that began before it
+                rest = rest.rsplit("'", 1)[0]
+            lexer = shlex.shlex(rest, posix=True, punctuation_chars="|>;&")
+            lexer.whitespace_split = True
+            words = list(takewhile(lambda word: word[0] not in "|>;&", lexer))
             if words and words[0] in COMMANDS:
                 yield words
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launched import TORCHRUN, environment
+from launched import TORCHRUN, environment, free_port
 from PIL import Image
 
 from rlcap.cli import main
@@ -16,13 +16,9 @@ import sys
 from rlcap.launching import process_group
 from rlcap.launching.processes import Processes
 
-class Odd(ValueError):
-    def __init__(self, number):
-        super().__init__("no such letter" if number == 3 else "another")
-
 def work(items):
     if "bad" in items:
-        raise Odd(3)  # which would not survive pickling
+        b"\\xff".decode()  # an error that takes five arguments
     for item in items:
         yield f"{item} by {processes.rank}"
 
@@ -36,7 +32,25 @@ with process_group.torn_down():
     said.append(len(processes.each(work, [])))
     print(said, file=open(f"{sys.argv[1]}/{processes.rank}", "w"))
 """
-SHARED = ["a by 0", "b by 1", "c by 0", "d by 1", "e by 0", "no such letter", 0]
+GONE = """
+import os
+import sys
+from rlcap.launching.processes import Processes
+
+processes = Processes.of_launcher()
+def work(items):
+    if processes.rank == 1:
+        os._exit(1)
+    return items
+
+try:
+    processes.each(work, [1, 2])
+except ConnectionError as error:
+    open(f"{sys.argv[1]}/told", "w").write(str(error))
+    os._exit(3)
+"""
+DECODING = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+SHARED = [*("a by 0", "b by 1", "c by 0", "d by 1", "e by 0"), DECODING, 0]
 
 
 def test_each_item_is_worked_on_once_and_known_everywhere(tmp_path: Path) -> None:
@@ -44,6 +58,16 @@ def test_each_item_is_worked_on_once_and_known_everywhere(tmp_path: Path) -> Non
     command = [sys.executable, *TORCHRUN, "--standalone", "--nproc-per-node", "2", tmp_path / "each.py", tmp_path]
     subprocess.run(command, env=environment(), check=True, timeout=300)
     assert [(tmp_path / rank).read_text().strip() for rank in "01"] == [str(SHARED)] * 2
+
+
+def test_a_process_that_is_gone_is_no_error_of_the_work(tmp_path: Path) -> None:
+    """RuntimeError is what a grammar checker raises, after which an evaluation goes on."""
+    (tmp_path / "gone.py").write_text(GONE)
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    command = [sys.executable, tmp_path / "gone.py", tmp_path]
+    started = [subprocess.Popen(command, env=environment(**places, RANK=rank)) for rank in range(2)]
+    assert [process.wait(120) for process in started] == [3, 1]
+    assert "has ended before the others" in (tmp_path / "told").read_text()
 
 
 def test_evaluation_is_shared(tmp_path: Path) -> None:

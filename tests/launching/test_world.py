@@ -87,6 +87,9 @@ def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None
     for command in ("quickstart", "agreement", "rank-eval", "report"):
         with pytest.raises(ValueError, match=f"rlcap {command} runs in one process, and WORLD_SIZE is 2"):
             world.enter(command)
+    monkeypatch.setenv("RLCAP_OWN_WORLD", "1")
+    world.enter("report")
+    assert (world.rank(), world.size()) == (0, 1)
 
 
 def launched(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
