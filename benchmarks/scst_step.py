@@ -14,9 +14,8 @@ Models, all with random weights:
     vit-gpt2       a VisionEncoderDecoder whose every part trains (ViT 2.8 M parameters, 16 px patches; GPT-2 4.4 M,
                    vocabulary 5,000): as many positions as ViT-B has, in a model that two cores can train
     grid           a grid transformer of the size of DiCO (d 512, 3 + 3 layers) on a frozen ResNet-50
-    grid-once      the same, and a naive loop whose author thought of running the frozen ResNet once a pass and repeating
-                   its grids
-    grid-features  the same model on stored features of 49 x 2,048, so that no side runs the vision model: the naive loop
+    grid-once      the same, against a naive loop that runs the frozen ResNet once a pass and repeats its grids
+    grid-features  the same model on stored features of 49 x 2,048: no side runs the vision model, and the naive loop
                    projects and encodes the grids for each pass
 
 Pictures have 224 px, as published checkpoints take them. The smaller they are, the less there is to save: with 112 px
