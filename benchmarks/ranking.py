@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--join", type=int, default=4, help="references that make one text")
     parser.add_argument("--max-words", type=int, default=48, help="of a text; longer ones are left out")
     parser.add_argument("--max-tokens", type=int, default=96, help="room for a text: no chain may be cut")
-    parser.add_argument("--xe-steps", type=int, default=800)
+    parser.add_argument("--xe-steps", type=int, default=1600)
     parser.add_argument("--steps", type=int, default=150, help="of ranking-DPO")
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
