@@ -85,7 +85,7 @@ def test_plain_transformers_loads_both_halves_of_a_grid_transformer(vision: str,
     )
     grid = states.last_hidden_state
     grid = grid.flatten(2).transpose(1, 2) if grid.ndim == 4 else grid
-    assert grid.equal(captioner.features(visual)[:, 0])
+    assert torch.allclose(grid, captioner.features(visual)[:, 0], atol=1e-5)  # convolutions of another memory layout
     transformer = EncoderDecoderModel.from_pretrained(tmp_path / "transformer")
     encoded = transformer.encoder(inputs_embeds=captioner.projection(grid)).last_hidden_state
     assert torch.allclose(encoded, captioner.encode(visual).states, atol=1e-5)
