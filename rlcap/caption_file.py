@@ -46,11 +46,12 @@ def write_captions(
 
     Returns None where other ranks are still at it. Raises ValueError as `share_rows` does.
     """
+    image_ids: list[str] = list(dataset["image_id"])
     head: dict[str, Any] = {
         "format": FORMAT,
         "captioner": {"weights": fingerprint([captioner]), "prompt": captioner.prompt},
         "generation": asdict(generation),
-        "pictures": {**pictures, "rows": len(dataset), "ids": _digest("\n".join(dataset["image_id"]))},
+        "pictures": {**pictures, "rows": len(image_ids), "ids": _digest("\n".join(image_ids))},
         "features": features.header if features else None,
         "batch_size": batch_size,
     }
@@ -71,17 +72,12 @@ def write_captions(
         made, text = json.loads(summary.read_text(encoding="utf-8")), output.read_text(encoding="utf-8")
         if made["header"] != head or made["sha256"] != _digest(text):
             return None
-        captions: dict[str, str] = json.loads(text)
-        return [
-            {
-                "image_id": name,
-                **({"captions": [captions[name]]} if name in captions else {"failed": made["failed"][name]}),
-            }
-            for name in dataset["image_id"]
-        ]
+        named: dict[str, Row] = {name: {"captions": [caption]} for name, caption in json.loads(text).items()}
+        named |= {name: {"failed": why} for name, why in made["failed"].items()}
+        return [{"image_id": name, **named[name]} for name in image_ids]
 
     return share_rows(
-        dataset["image_id"],
+        image_ids,
         partial(
             captioned,
             captioner,
