@@ -20,25 +20,35 @@ WHAT = {
     "order": "what happens first happens later",
     "scene": "the place, weather or time of day becomes another one",
 }
-SYSTEM = (
+TASK = (
     "You make captions of a picture or clip wrong, one detail at a time. You are given a caption. Change exactly one "
     "detail that can be checked by looking, so that the caption becomes false in that detail, and keep all other "
     "words as they are. The new caption must be plausible, grammatical and about as long as the old one. Kinds:\n"
     "{kinds}\n"
     'Answer with one line of JSON and nothing else: {{"kind": "...", "caption": "the whole changed caption"}}'
 )
+EXAMPLES = (
+    ("attribute", "A dog lies on a blue sofa.", "A dog lies on a red sofa."),
+    ("person", "A chef slices bread.", "A boy slices bread."),
+    ("object", "Two women wait for a bus.", "Two women wait for a train."),
+)
+"""Kind, caption and changed caption, shown as turns of the conversation: small models take the form from them."""
 CUT = "answer cut off"
+AGREEING = {
+    *("a", "an", "the", "he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their"),
+    *("himself", "herself", "itself", "themselves", "is", "are", "was", "were", "has", "have", "does", "do"),
+}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What answers have to keep to. length: captions of a chain. words: changed at most, on either side.
+    """What answers have to keep to. length: captions of a chain. words: of the detail, at most, on either side.
 
     longer: by how many words a caption may grow or shrink in one step. tries: answers asked for at each step.
     """
 
     length: int = 5
-    words: int = 8
+    words: int = 4
     longer: int = 4
     tries: int = 4
     kinds: tuple[str, ...] = KINDS
@@ -104,10 +114,23 @@ def _messages(start: Start, made: _Progress, limits: Limits) -> tuple[dict[str, 
         used = ", ".join(dict.fromkeys(edit.kind for edit in made.edits))
         lines += [f"Changed already, to be kept as it is now: {done}. Prefer other kinds than {used}.", ""]
     lines += ["Caption:", made.captions[-1]]
-    return (
-        {"role": "system", "content": SYSTEM.format(kinds=kinds)},
-        {"role": "user", "content": "\n".join(lines)},
-    )
+    turns = [
+        turn
+        for kind, caption, changed in EXAMPLES
+        if kind in limits.kinds
+        for turn in (_said("user", f"Caption:\n{caption}"), _said("assistant", _answer(kind, changed)))
+    ]
+    first, *rest = [*turns, _said("user", "\n".join(lines))]
+    # In the first turn, since some chat templates (Gemma's) know no system role.
+    return _said("user", f"{TASK.format(kinds=kinds)}\n\n{first['content']}"), *rest
+
+
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _answer(kind: str, caption: str) -> str:
+    return json.dumps({"kind": kind, "caption": caption})
 
 
 def _seed(seed: int, start: Start, step: int, attempt: int) -> int:
@@ -129,12 +152,9 @@ def _take(made: _Progress, answer: Answer, limits: Limits) -> str | None:
     if any(same(earlier, caption) for earlier in made.captions):
         return "an earlier caption again"
     edit = edit_between(last, caption, kind)
-    # From the first word that differs to the last: what is changed in several places is seldom one detail.
-    start, end = edit.changes[0].at, edit.changes[-1].end
-    old, new = len(words(last[start:end])), len(words(caption[start : len(caption) - len(last) + end]))
     if abs(len(words(caption)) - len(words(last))) > limits.longer:
         return "much longer or shorter"
-    if max(old, new) > limits.words or old == len(words(last)):
+    if not _is_one_detail(edit, last, caption, limits.words):
         return "more than one detail changed"
     if any(a < change.end and change.at < b for change in edit.changes for a, b in made.touched):
         return "a changed detail changed again"
@@ -145,6 +165,31 @@ def _take(made: _Progress, answer: Answer, limits: Limits) -> str | None:
     made.captions.append(caption)
     made.edits.append(edit)
     return None
+
+
+def _is_one_detail(edit: Edit, last: str, caption: str, most: int) -> bool:
+    """Whether the same few words became the same others wherever they stood, or, in an order, words changed places.
+
+    What follows from that is no second detail: articles, pronouns, and a plural or verb form in agreement.
+    """
+    if edit.kind == "order":
+        return sorted(words(last.lower())) == sorted(words(caption.lower()))
+    pairs = [(words(change.before.lower()), words(change.after.lower())) for change in edit.changes]
+    details = {(_told(old), _told(new)) for old, new in pairs if not _follows(old, new)}
+    most_told = max((len(side) for detail in details for side in detail), default=0)
+    return len(details) == 1 and most_told <= most and len(pairs[0][0]) < len(words(last))
+
+
+def _told(said: list[str]) -> tuple[str, ...]:
+    return tuple(word for word in said if word not in AGREEING)
+
+
+def _follows(old: list[str], new: list[str]) -> bool:
+    """Whether words are changed only as others demand: "his" to "her", "a" to "an", "runs" to "run"."""
+    return len(old) == len(new) and all(
+        {a, b} <= AGREEING or {a, b} in ({a, a + "s"}, {b, b + "s"}, {a, a + "es"}, {b, b + "es"})
+        for a, b in zip(old, new, strict=True)
+    )
 
 
 def read_answer(text: str) -> tuple[str, str] | None:

@@ -34,7 +34,10 @@ def disputed(sentence: Sentence, concept: str) -> bool:
 def pronoun_changes(
     sentence: Sentence, old: str, new: str, mentions: "list[Token]"
 ) -> list[tuple[int, int, str]] | None:
-    """The pronouns of `old` as those of `new`; None where they may belong to somebody else in the caption."""
+    """The pronouns of `old` as those of `new`; None where they may belong to somebody else in the caption.
+
+    A pronoun is theirs behind a mention of them, in the same sentence, where nobody and nothing else acts.
+    """
     if GENDER[old] == GENDER[new]:
         return []
     pronouns = {**TO_FEMALE} if GENDER[old] == "male" else {**TO_MALE, "her": "his"}
@@ -49,8 +52,17 @@ def pronoun_changes(
                 return None
     changes = []
     for token in found:
+        before = [other for other in token.sent if other.i < token.i]
+        if all(other.i not in places for other in before) or any(_acts(o) and o.i not in places for o in before):
+            return None
         text = pronouns[token.lower_]
         if token.lower_ == "her" and token.tag_ != "PRP$":
             text = "him"
         changes.append(change(token, text))
     return changes
+
+
+def _acts(token: "Token") -> bool:
+    """Whether a noun or a name does something: "the driver turns", "a quarterback throwing"."""
+    is_subject = token.dep_ in ("nsubj", "nsubjpass") or any(c.dep_ == "acl" for c in token.children)
+    return token.tag_ in ("NN", "NNS", "NNP", "NNPS") and is_subject

@@ -175,6 +175,20 @@ def test_relations(parser: Any) -> None:
     assert afters(parser, "A cat sits in front of a house .", "relation", ["a cat behind a wall"]) == set()
 
 
+def test_a_relation_changes_wherever_it_is_said(parser: Any) -> None:
+    twice = afters(parser, "a girl sits on a chair. a child plays on the chair.", "relation")
+    assert "a girl sits under a chair. a child plays under the chair." in twice
+    assert all(text.count(" on ") == 0 for text in twice)
+    # Another phrase of the same noun would go on saying what was true.
+    assert afters(parser, "a man sits in a pool. a man jumps into the pool.", "relation") == set()
+
+
+def test_pronouns_of_somebody_else_stay(parser: Any) -> None:
+    assert "a woman washes her car. a bell rings." in afters(parser, "a man washes his car. a bell rings.", "person")
+    assert afters(parser, "a quarterback throws his ball. a man talks.", "person") == set()
+    assert afters(parser, "a man talks while a driver turns his car", "person") == set()
+
+
 def test_order(parser: Any) -> None:
     assert afters(parser, "A man washes his hands before cutting the meat .", "order") == {
         "A man washes his hands after cutting the meat ."
