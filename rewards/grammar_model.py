@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from rewards import ptb
+from rewards.text_context import text_context
 from rewards.whole import load_head, load_whole, save_head
 
 SETTINGS_FILE = "grammar.json"
@@ -58,8 +59,7 @@ class GrammarModel(nn.Module):
             nn.ReLU(),
             nn.Linear(settings.width, 2, bias=False),
         )
-        positions = getattr(config, "max_position_embeddings", tokenizer.model_max_length)
-        self.context = min(positions, tokenizer.model_max_length)
+        self.context = text_context(encoder, tokenizer)
 
     @classmethod
     def create(cls, path: str | Path, settings: GrammarSettings | None = None) -> "GrammarModel":

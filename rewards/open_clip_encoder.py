@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rewards.dual_encoder import DualEncoder
-from rewards.pac_checkpoint import load_plain, read_checkpoint
+from rewards.pac_checkpoint import Checkpoint, load_plain, read_checkpoint
 
 try:
     import open_clip
@@ -28,6 +28,8 @@ except ImportError as error:
         f"open_clip cannot be imported ({error}), which CLIP by name and the published PAC checkpoints need: "
         "pip install 'rlcap[clip]', or give a transformers dual encoder (a directory or Hub id) as backbone"
     ) from error
+
+_log = logging.getLogger(__name__)
 
 
 class OpenClipEncoder(DualEncoder):
@@ -134,7 +136,7 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
     checkpoint: a file in OpenAI's layout, its LoRA folded in (see pac_checkpoint). Weights of the tag or directory, if
         there are any, are then what its LoRA is told from; activations are those of the tag, else of the name.
     Raises ValueError for unknown names and tags, weights that are not there or do not match, naming their keys, and a
-    LoRA checkpoint on an architecture without QuickGELU.
+    checkpoint tuned from OpenAI's CLIP on an architecture without QuickGELU; where its weights do not tell, a warning.
     """
     named = ":" not in name
     if named and tag is None and checkpoint is None:
@@ -162,14 +164,28 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
     source: dict[str, Any] = {"backbone": f"{name}:{tag}" if tag else name}
     if checkpoint is not None:
         read = read_checkpoint(checkpoint, base=model.state_dict() if has_weights else None)
-        if read.rank is not None and not quick:
-            raise ValueError(
-                f"{checkpoint} holds LoRA weights, which are published for OpenAI's CLIP with QuickGELU, and {name} "
-                f"has none; give the backbone {name}-quickgelu"
-            )
+        if not quick:
+            _refuse_openai(read, checkpoint, name)
         load_plain(model, read.state_dict, checkpoint)
         source |= {"checkpoint": str(checkpoint), **read.describe()}
     return OpenClipEncoder(model.float(), name, source, {**config, "quick_gelu": quick})
+
+
+def _refuse_openai(read: Checkpoint, checkpoint: str | Path, name: str) -> None:
+    known = f"{name}-quickgelu" in open_clip.list_models()
+    backbone = f"the backbone {name}-quickgelu" if known else f'{name} with "quick_gelu": true in its configuration'
+    if read.from_openai:
+        told = "its MLPs are float16 numbers" if read.rank is None else "it holds LoRA weights"
+        raise ValueError(
+            f"{checkpoint} was tuned from OpenAI's CLIP with QuickGELU ({told}), and {name} has none; give {backbone}"
+        )
+    if read.from_openai is None:
+        _log.warning(
+            "%s is stored in half precision, so that it cannot be told whether it is OpenAI's CLIP; if it is, its "
+            "scores are wrong without QuickGELU: give %s",
+            checkpoint,
+            backbone,
+        )
 
 
 @contextmanager

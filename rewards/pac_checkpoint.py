@@ -17,6 +17,7 @@ LORA_ALPHA = 1.0  # so that the update's factor is 1 / rank: 0.25 for the publis
 _MATRIX = re.compile(r"(.*\.attn\.in_proj_weight)_lora_A$|(.*\.attn\.out_proj)\.lora_A$")
 _CONVOLUTION = re.compile(r"(visual\.conv1)\.lora_A$")
 _MLP = re.compile(r"(.*\.mlp\.(?:c_fc|c_proj))\.lora_A$")
+_MLP_WEIGHT = re.compile(r"(?:visual\.)?transformer\.resblocks\.\d+\.mlp\.(?:c_fc|c_proj)\.weight")
 _CLEARLY = 0.05  # a residual this small a share of the other one decides
 _NAMED = 5  # keys named in a message
 
@@ -29,11 +30,14 @@ class Checkpoint:
 
     rank: of the LoRA that was folded in; None where the file has none.
     mlp: of a file with LoRA, whether its MLP weights already hold their update: "merged", "unmerged" or "undetermined".
+    from_openai: whether it was tuned from OpenAI's CLIP, whose activations are QuickGELU; None where that cannot be
+        told.
     """
 
     state_dict: dict[str, Tensor]
     rank: int | None
     mlp: str | None
+    from_openai: bool | None
 
     def describe(self) -> dict[str, Any]:
         """What the file was found to be, for the record of a score."""
@@ -99,12 +103,12 @@ def fold_lora(
     if unknown:
         raise ValueError(f"{where} has LoRA weights of layers that PAC-S++ has none in: {_first(unknown)}")
     if not ranks:
-        return Checkpoint(plain, None, None)
+        return Checkpoint(plain, None, None, _from_openai(state, base))
     if len(ranks) > 1:
         raise ValueError(f"{where} has LoRA weights of different ranks: {sorted(ranks)}")
     stored_in_half = any(state[key].dtype in (torch.float16, torch.bfloat16) for key in mlp)
     found = _mlp_found(plain, mlp, where, base, stored_in_half)
-    return Checkpoint(plain, ranks.pop(), found)
+    return Checkpoint(plain, ranks.pop(), found, from_openai=True)  # LoRA is published for no other CLIP
 
 
 def load_plain(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> None:
@@ -146,6 +150,19 @@ def _target(key: str, plain: Mapping[str, Tensor]) -> tuple[str | None, int]:
     if match := _MLP.match(key):
         return f"{match[1]}.weight", 1
     return None, 1
+
+
+def _from_openai(state: Mapping[str, Tensor], base: Mapping[str, Tensor] | None) -> bool | None:
+    """Of a file without LoRA: whether its MLPs, which published tuning leaves alone, are OpenAI's float16 numbers.
+
+    False where they are the base's, whatever that is; None where all is stored in half precision, as anyone's may be.
+    """
+    mlps = {key: weight for key, weight in state.items() if _MLP_WEIGHT.fullmatch(key)}
+    if base is not None and all(key in base and torch.equal(mlps[key], base[key].to(mlps[key].dtype)) for key in mlps):
+        return False
+    if any(weight.dtype in (torch.float16, torch.bfloat16) for weight in mlps.values()):
+        return None
+    return bool(mlps) and all(_distance(weight, None) == 0.0 for weight in mlps.values())
 
 
 def _distance(weight: Tensor, base: Tensor | None) -> float:

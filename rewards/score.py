@@ -4,13 +4,13 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rewards.completions import texts
-from rewards.deadline import deadline
+from rewards.deadline import deadline, in_thread
 from rewards.reward import as_reward
 
 HOW = ("sum", "group_normalized")
@@ -26,7 +26,7 @@ def score(
 ) -> dict[str, list[Any]]:
     """The values of each reward by its name: lists of B*K numbers, None where a caption was not scored.
 
-    rewards: ours or TRL's reward functions; `async` ones wait for each other's answers at the same time. columns: flat
+    rewards: ours or TRL's reward functions; `async` ones wait for their answers at the same time. columns: flat
     lists of B*K values, by name. timeout: seconds that each may take (`rewards.deadline`).
     Raises RuntimeError naming a reward that takes longer; NotFiniteReward, a ValueError, for NaN and infinity;
     ValueError, naming the reward and, where there is one, the picture and caption, for a missing column, a wrong
@@ -46,15 +46,19 @@ def score(
             )
         with deadline(timeout, name):
             returned[name] = reward(completions, **columns)
-    waiting = {name: values for name, values in returned.items() if inspect.isawaitable(values)}
-    if waiting:
-        with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has a loop that runs already
-            returned |= zip(waiting, pool.submit(asyncio.run, _gathered(waiting, timeout)).result(), strict=True)
+    waiting = {
+        # Each in a thread: one that blocks its loop holds up no other, and a notebook's thread has a loop already.
+        name: in_thread(partial(_run, name, values, timeout), f"rlcap-{name}")
+        for name, values in returned.items()
+        if inspect.isawaitable(values)
+    }
+    returned |= {name: pending() for name, pending in waiting.items()}
     return {name: _checked(values, name, completions, columns) for name, values in returned.items()}
 
 
-async def _gathered(waiting: Mapping[str, Awaitable[Any]], timeout: float | None) -> list[Any]:
-    return await asyncio.gather(*(_answer(name, own, timeout) for name, own in waiting.items()))
+def _run(name: str, waiting: Awaitable[Any], timeout: float | None) -> Any:
+    with deadline(timeout, name):
+        return asyncio.run(_answer(name, waiting, timeout))
 
 
 async def _answer(name: str, waiting: Awaitable[Any], timeout: float | None) -> Any:

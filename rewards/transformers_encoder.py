@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from rewards.dual_encoder import DualEncoder
+from rewards.text_context import text_context
 
 MODELS: dict[str, Any] = {
     "clip": CLIPModel,
@@ -56,8 +57,8 @@ class TransformersEncoder(DualEncoder):
             raise ValueError(
                 f"{backbone} is a {model.config.model_type!r} model; dual encoders are {', '.join(MODELS)}"
             )
-        positions = model.config.text_config.max_position_embeddings
-        length = min(int(tokenizer.model_max_length), int(positions))
+        tower: Any = model.text_model
+        length = text_context(tower, tokenizer)
         super().__init__(
             _Preprocess(processor),
             _Tokenize(tokenizer, length, whole_context=isinstance(model, SiglipModel)),

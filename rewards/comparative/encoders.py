@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from rewards.fingerprint import fingerprint
+from rewards.text_context import text_context
 from rewards.whole import load_whole
 
 POOLINGS = ("mean", "first", "pooler")
@@ -104,8 +105,7 @@ class SentenceEncoder(FrozenEncoder):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "mean") -> None:
         super().__init__(model, pooling)
         self.tokenizer = tokenizer
-        positions = model.config.to_dict().get("max_position_embeddings")  # T5 has relative positions: no end
-        self.max_tokens = min(tokenizer.model_max_length, positions or 512)
+        self.max_tokens = text_context(model, tokenizer)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, pooling: str = "mean") -> "SentenceEncoder":

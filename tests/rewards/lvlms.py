@@ -45,7 +45,7 @@ TEMPLATE = (
 SIDE = 16
 
 
-def llava(directory: Path) -> Path:
+def llava(directory: Path, positions: int = 48) -> Path:
     """A CLIP vision tower and a Llama."""
     tokenizer = _tokenizer("<image>")
     size = {"height": SIDE, "width": SIDE}
@@ -58,7 +58,7 @@ def llava(directory: Path) -> Path:
         chat_template=TEMPLATE.replace("IMAGE", "<image>"),
     )
     layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, max_position_embeddings=48, **layers)
+    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, max_position_embeddings=positions, **layers)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(hidden_size=24, image_size=SIDE, patch_size=8, **layers),
         text_config=text,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import text_encoders
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import CAPTIONS, pictures
@@ -182,6 +183,13 @@ def test_first_position_of_a_vit_is_its_cls_token(tmp_path: Path) -> None:
     torch.testing.assert_close(first(pixels), states[:, 0])
     torch.testing.assert_close(mean(pixels), states.mean(1))
     assert not mean.train().model.training
+
+
+@pytest.mark.parametrize("kind", text_encoders.BUILDERS)
+def test_sentences_longer_than_the_encoder_reads_are_cut(kind: str, tmp_path: Path) -> None:
+    encoder = SentenceEncoder.from_pretrained(text_encoders.BUILDERS[kind](tmp_path))
+    cut, longer = encoder(["a red circle " * 9, "a red circle " * 9 + "blue"])
+    torch.testing.assert_close(cut, longer, atol=1e-6, rtol=0)
 
 
 def test_calibration_of_points_in_closed_form() -> None:

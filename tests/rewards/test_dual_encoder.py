@@ -18,6 +18,7 @@ from transformers import (
     CLIPModel,
     PreTrainedTokenizerFast,
     ResNetConfig,
+    RobertaConfig,
     SiglipConfig,
     SiglipModel,
     VisionTextDualEncoderConfig,
@@ -56,8 +57,9 @@ def tiny_model(kind: str):
         return SiglipModel(SiglipConfig(text_config={**text, "projection_size": 16}, vision_config=IMAGE))
     vision = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     vision.hidden_size = 16  # what VisionTextDualEncoderModel projects from
-    bert = BertConfig(**{k: v for k, v in text.items() if k != "eos_token_id"})
-    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, bert, projection_dim=8)
+    words = {k: v for k, v in text.items() if k != "eos_token_id"}
+    read = RobertaConfig(**words, pad_token_id=0) if kind == "resnet and roberta" else BertConfig(**words)
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, read, projection_dim=8)
     return VisionTextDualEncoderModel(config)
 
 
@@ -127,6 +129,14 @@ def _as_arguments(rows):
 def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"open_clip cannot load local-dir:.*could not be loaded"):
         load_dual_encoder(tiny_clip.write_open_clip(tmp_path, None))
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "resnet and bert", "resnet and roberta"])
+def test_captions_beyond_the_context_of_a_transformers_model_are_cut(kind: str, tmp_path: Path) -> None:
+    encoder = load_dual_encoder(save(kind, tmp_path))
+    rows = encoder.tokenize(["dog " * 100])
+    assert rows["input_ids"].shape == (1, 19 if kind == "resnet and roberta" else 20)
+    assert torch.isfinite(encoder.encode_texts(**rows)).all()
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "resnet and bert"])

@@ -53,7 +53,7 @@ def test_a_directory_scores_as_the_model_did(base: Path, tmp_path: Path) -> None
 def test_captions_longer_than_the_encoder_reads_are_scored(base: Path, tmp_path: Path) -> None:
     GrammarModel.create(base, GrammarSettings("tiny", width=8)).save(tmp_path)
     reward = rewards.load("grammar", path=tmp_path)
-    assert reward.model.context == 24
+    assert reward.model.context == (23 if base.name.startswith("roberta") else 24)
     words = ["a red", "circle is", "in the"] * 4
     cut, longer = reward([" ".join(words), " ".join(words + ["blue"] * 9)])
     assert cut == pytest.approx(longer, abs=1e-6)

@@ -91,6 +91,22 @@ def test_too_long_a_caption_is_named(base: Path) -> None:
 
 
 @torch.no_grad()
+def test_a_long_caption_is_read_to_its_last_word(tmp_path: Path) -> None:
+    model = RatingModel.create(lvlms.llava(tmp_path / "base", positions=512)).eval()
+    words = ["a red circle in the top left corner of the picture"] * 36
+    captions = [" ".join([*words, last]) for last in ("red", "blue")]
+    inputs = model.prompt([PICTURES[:1]] * 3, [*captions, CAPTIONS[0]])  # the short one is padded
+    assert inputs["attention_mask"].sum(1).min() < 30
+    assert inputs["attention_mask"].sum(1).max() > 36 * 11
+    alone = model.lvlm(**model.prompt([PICTURES[:1]], captions[:1]), output_hidden_states=True)
+    torch.testing.assert_close(model.embed(**inputs)[0], alone.hidden_states[-1][0, -1], atol=1e-5, rtol=1e-4)
+    model.save(tmp_path / "saved")
+    red, blue = rewards.load("multi-tap", path=tmp_path / "saved")(captions, images=PICTURES[:1] * 2)
+    assert red == pytest.approx(model(**inputs)[0].item(), abs=1e-5)
+    assert abs(red - blue) > 1e-4
+
+
+@torch.no_grad()
 def test_a_directory_scores_as_the_model_did(base: Path, tmp_path: Path) -> None:
     model = RatingModel.create(base, settings=RatingSettings(prompt="a picture of", base_model="tiny")).eval()
     rated = model(**model.prompt([[picture] for picture in PICTURES], CAPTIONS))

@@ -1,8 +1,10 @@
 """Files of the published layout, and what does not match its backbone."""
 
+import json
 import logging
 from pathlib import Path
 
+import open_clip
 import pytest
 import tiny_clip
 import torch
@@ -103,4 +105,39 @@ def test_lora_on_an_architecture_without_quick_gelu_is_refused(plain, tmp_path: 
     monkeypatch.setitem(tiny_clip.CONFIG, "quick_gelu", False)
     directory = tiny_clip.write_open_clip(tmp_path / "clip", plain)
     with pytest.raises(ValueError, match="QuickGELU"):
+        load_dual_encoder(directory, checkpoint=tmp_path / "file.pth")
+
+
+def architecture(folder: Path, name: str, **changed: object) -> str:
+    """A name that open_clip knows from now on, of the tiny CLIP."""
+    (folder / f"{name}.json").write_text(json.dumps({**tiny_clip.CONFIG, **changed}))
+    open_clip.add_model_config(folder / f"{name}.json")
+    return name
+
+
+def test_tuned_projections_of_openais_clip_need_quick_gelu_too(plain, tmp_path: Path, caplog) -> None:
+    name = architecture(tmp_path, "tiny-projections", quick_gelu=False)
+    quick = architecture(tmp_path, "tiny-projections-quickgelu")
+    tuned = {**plain, "visual.proj": plain["visual.proj"] * 1.001, "text_projection": plain["text_projection"] / 3}
+    file = tmp_path / "file.pth"
+    torch.save({"state_dict": tuned}, file)
+    with pytest.raises(ValueError, match=f"its MLPs are float16 numbers.*give the backbone {quick}$"):
+        load_dual_encoder(name, checkpoint=file)
+    assert load_dual_encoder(quick, checkpoint=file).describe()["checkpoint"] == str(file)
+    torch.save({key: value.half() for key, value in tuned.items()}, file)
+    load_dual_encoder(name, checkpoint=file)
+    assert "cannot be told whether it is OpenAI's CLIP" in caplog.text
+    torch.save({key: value * 1.1 for key, value in tuned.items()}, file)  # weights that never were float16 numbers
+    caplog.clear()
+    load_dual_encoder(name, checkpoint=file)
+    assert not caplog.records
+
+
+def test_a_base_without_quick_gelu_may_be_tuned(plain, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(tiny_clip.CONFIG, "quick_gelu", False)
+    directory = tiny_clip.write_open_clip(tmp_path / "clip", plain)
+    torch.save({**plain, "visual.proj": plain["visual.proj"] / 3}, tmp_path / "file.pth")
+    load_dual_encoder(directory, checkpoint=tmp_path / "file.pth")
+    torch.save({key: (value * 1.1).half().float() for key, value in plain.items()}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match='with "quick_gelu": true in its configuration'):
         load_dual_encoder(directory, checkpoint=tmp_path / "file.pth")

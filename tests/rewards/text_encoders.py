@@ -1,6 +1,7 @@
 """Text encoders small enough to be built in a test, with random weights, as directories to load from."""
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -10,6 +11,8 @@ from transformers import (
     CLIPModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
 )
 
 WORDS = [
@@ -33,19 +36,24 @@ WORDS = [
     "large",
 ]
 SPECIAL = ["[PAD]", "[UNK]", "[EOS]"]
+SIZE: dict[str, Any] = {
+    "vocab_size": len(SPECIAL) + len(WORDS),
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 24,
+}
 
 
 def bert(directory: Path) -> Path:
     """Two layers of 32 dimensions, 24 positions."""
-    config = BertConfig(
-        vocab_size=len(SPECIAL) + len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=24,
-    )
-    return _saved(BertModel(config), directory)
+    return _saved(BertModel(BertConfig(**SIZE)), directory)
+
+
+def roberta(directory: Path) -> Path:
+    """24 positions as well, of which the first is that of the padding."""
+    return _saved(RobertaModel(RobertaConfig(**SIZE, pad_token_id=0)), directory)
 
 
 def clip(directory: Path) -> Path:
@@ -56,7 +64,7 @@ def clip(directory: Path) -> Path:
     return _saved(CLIPModel(config), directory)
 
 
-BUILDERS = {"bert": bert, "clip": clip}
+BUILDERS = {"bert": bert, "roberta": roberta, "clip": clip}
 
 
 def _saved(model: PreTrainedModel, directory: Path) -> Path:
