@@ -23,6 +23,8 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 MASTER_ADDR=${nodes[0]}
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 40000))
 export MASTER_ADDR MASTER_PORT
+# Since SLURM 22.05 srun does not take over the --cpus-per-task of the job.
+[[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 trap 'told=yes; kill -USR1 "$step" 2>/dev/null || true' USR1 TERM   # srun hands it on to node.sh on each node
 srun --kill-on-bad-exit=1 "${SLURM_SUBMIT_DIR:-.}/launch/node.sh" "$@" &

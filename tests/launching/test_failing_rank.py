@@ -9,6 +9,7 @@ import pytest
 from launched import TORCHRUN, start
 from test_resume import arguments
 
+from rlcap.launching import workers
 from rlcap.training import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -76,6 +77,7 @@ def test_both_ranks_end(where: str, scenes: Path, captioner_folder: Path, tmp_pa
     assert f"RuntimeError: something is wrong in the {where}" in said, said[-3000:]
     assert code == 1
     assert took < SECONDS
+    time.sleep(2 * workers.LOOK)  # data workers see that their rank is gone
     assert not ranks(tmp_path / "run")
     last = checkpoints.last_complete(tmp_path / "run")
     assert last is not None

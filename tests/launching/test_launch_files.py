@@ -9,6 +9,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from launched import free_port
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
@@ -62,6 +63,21 @@ def test_deepspeed_takes_from_the_recipe_what_the_recipe_says(stage: str) -> Non
     assert environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] == "auto"
     assert environment["ACCELERATE_GRADIENT_CLIPPING"] == "auto"
     assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
+
+
+@pytest.mark.parametrize("name", sorted(TYPES.keys() - {"one_gpu"}))
+def test_on_two_machines_each_starts_its_own_ranks(name: str) -> None:
+    """Without ssh from one to the other, and without another launcher."""
+    port = str(free_port())  # accelerate looks whether it is free
+    meeting = ("--machine_rank", "0", "--main_process_ip", "127.0.0.1", "--main_process_port", port)
+    arguments = launch_arguments(name, "--num_machines", "2", "--num_processes", "4", *meeting)
+    if TYPES[name] == DistributedType.DEEPSPEED:
+        arguments.deepspeed_fields_from_accelerate_config = ""  # as launch_command does
+        command, _ = prepare_deepspeed_cmd_env(arguments)
+        assert command is None  # it would be another launcher's; torchrun has none
+    else:
+        prepare_multi_gpu_env(arguments)
+    assert (arguments.nnodes, arguments.nproc_per_node) == ("2", "2")
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in LAUNCH.glob("*.sh")))

@@ -92,6 +92,7 @@ esac
     # proctrack/cgroup.
     "srun": """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do shift; done
+echo "srun: ${SRUN_CPUS_PER_TASK:-1} CPUs a task"
 for node in 0 1; do
     SLURM_NODEID=$node SLURM_PROCID=$node SLURM_NNODES=2 SLURM_STEP_NUM_TASKS=2 "$@" &
     tasks+=($!)
@@ -115,13 +116,14 @@ def test_slurm_script(whole: Path, scenes: Path, captioner_folder: Path, tmp_pat
         (tmp_path / name).chmod(0o755)
     job = {"SLURM_JOB_ID": free_port() - 20000, "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": 2, "RANKS": 1}
     job |= {"SLURM_JOB_NUM_NODES": 2, "SLURM_SUBMIT_DIR": LAUNCH.parent, "ENVIRONMENT": "BATCH"}
-    job |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job |= {"SLURM_CPUS_PER_TASK": 3, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = ["bash", LAUNCH / "slurm.sh", *command(scenes, captioner_folder, tmp_path / "run")]
     process = start(script, tmp_path / "log", **job)
     wait_for_step(tmp_path / "run", 5, process, tmp_path / "log")
     process.send_signal(signal.SIGUSR1)
     assert process.wait(120) == 138, (tmp_path / "log").read_text()[-3000:]
     said = (tmp_path / "log").read_text()
+    assert "srun: 3 CPUs a task" in said
     assert "told to stop by SIGUSR1" in said
     assert f"requeued {job['SLURM_JOB_ID']}" in said
     (left,) = (tmp_path / "run").glob("checkpoint-*")

@@ -51,12 +51,11 @@ def test_two_ranks(how: str, tmp_path: Path) -> None:
     )
     assert done.stdout.count("gone") == 2, done.stderr
     assert done.returncode == (0 if how == "well" else 1), done.stderr
+    codes = set(re.findall(r"exitcode  : (\S+)", done.stderr)) - {"-15"}  # torchrun may end the second before it has left
     if how == "stopped":
-        assert done.stderr.count("exitcode  : 143") == 2
+        assert codes == {"143"}
     if how == "error":  # the other rank's connection is closed, and both say why they end
-        codes = re.findall(r"exitcode  : (\S+)", done.stderr)
-        assert codes.count("1") >= 1
-        assert set(codes) <= {"1", "-15"}  # torchrun may tell the second one before it has left
+        assert codes == {"1"}
         assert "[rank1]: ValueError: rank 1 is wrong" in done.stderr
         assert "[rank0]: RuntimeError" in done.stderr
 
