@@ -34,7 +34,9 @@ def main(argv: list[str]) -> None:
     )
     only = None if arguments.only_images is None else _ids(Path(arguments.only_images))
     benchmark = load_benchmark(arguments.benchmark, arguments.data, reading, only)
-    corpus = None if arguments.corpus is None else read_references(arguments.corpus)
+    if arguments.corpus_split is not None and arguments.corpus is None:
+        raise ValueError(f"--corpus-split is {arguments.corpus_split!r}: name the --corpus that it is a split of")
+    corpus = None if arguments.corpus is None else read_references(arguments.corpus, arguments.corpus_split)
     metrics = resolve(arguments.metric, options, benchmark, corpus)
     scores = score(metrics, benchmark, arguments.batch_size, arguments.workers)
     resamples, seed = arguments.resamples, arguments.seed
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         help="captions that rewards count words in (idf of EMScore, the reward cider-d): id -> captions, or any source "
         "of captions; default: the benchmark's references",
     )
+    parser.add_argument("--corpus-split", metavar="SPLIT", help="the split of --corpus to count in; default: all rows")
     parser.add_argument("--split", help="of a table or JSON lines; default: test, or all")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default 1000; 0: no intervals)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")

@@ -27,6 +27,7 @@ def write_scores(
     batch_size: int = 64,
     workers: int = 2,
     max_bad_images: float = 0.01,
+    timeout: float | None = None,
 ) -> dict[str, Any] | None:
     """Scores rank `rank`'s share of the items; the rank that finds all done writes `output` and returns what is in it.
 
@@ -34,7 +35,7 @@ def write_scores(
     it already is not done again, however many processes wrote it: a killed run loses a batch. Batches are the same
     whatever the number of processes, and so are the scores. `header` is what determines them: it is compared with that
     of the parts, and of an `output` that is there already. Pictures that cannot be decoded leave their captions
-    unscored (null) and are listed.
+    unscored (null) and are listed. `timeout`: seconds that a batch may take.
 
     Returns None where other ranks are still at it. Raises ValueError for parts with another header, for more than the
     share `max_bad_images` of all pictures that cannot be decoded, and as `rewards.score` does.
@@ -53,7 +54,7 @@ def write_scores(
     share = in_batches(items, batch_size)[rank::world]
     todo = [batch for batch in share if any(position not in done for position in batch)]
     if todo:
-        counter = BadImageCounter(len({item.image_id for item in items}), max_bad_images)
+        counter = _counter(items, max_bad_images)
         counter.extend(bad.items(), warn=False)
         bar = progress(
             total=sum(map(len, share)),
@@ -63,14 +64,16 @@ def write_scores(
             disable=rank != 0,
         )
         with bar, parts.part(rank) as part:
-            for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers):
+            for scored in score_items(reward, items, todo, on_bad=counter.extend, workers=workers, timeout=timeout):
                 values = list(zip(scored.positions, scored.values, strict=True))
                 part.append({"values": values, "bad": list(scored.bad)})
                 bar.update(len(scored.positions))
-    return _joined(output, parts, items, rank)
+    return _joined(output, parts, items, rank, max_bad_images)
 
 
-def _joined(output: Path, parts: Parts, items: Sequence[Item], rank: int) -> dict[str, Any] | None:
+def _joined(
+    output: Path, parts: Parts, items: Sequence[Item], rank: int, max_bad_images: float
+) -> dict[str, Any] | None:
     """The whole result where all parts are there, written; ranks that find this at the same time write the same."""
     try:
         done, bad = _done(parts)
@@ -78,6 +81,7 @@ def _joined(output: Path, parts: Parts, items: Sequence[Item], rank: int) -> dic
         return None
     if len(done) < len(items):
         return None
+    _counter(items, max_bad_images).extend(bad.items(), warn=False)  # those of all ranks and runs
     values = [done[position] for position in range(len(items))]
     known = [value for value in values if value is not None]
     result = {
@@ -96,6 +100,10 @@ def _joined(output: Path, parts: Parts, items: Sequence[Item], rank: int) -> dic
     own.replace(output)
     parts.remove()
     return result
+
+
+def _counter(items: Sequence[Item], max_bad_images: float) -> BadImageCounter:
+    return BadImageCounter(len({item.image_id for item in items}), max_bad_images)
 
 
 def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -90,8 +90,9 @@ def score_items(
     *,
     on_bad: Callable[[list[tuple[str, str]]], None] | None = None,
     workers: int = 2,
+    timeout: float | None = None,
 ) -> Iterator[Scored]:
-    """Scores the items batch by batch; captions count as finished.
+    """Scores the items batch by batch; captions count as finished. timeout: seconds that a batch may take.
 
     Pictures are opened only for a reward that needs `images`, by `workers` threads, one batch ahead. Items whose
     picture cannot be decoded are not scored and told to `on_bad` (BadImageCounter.extend); without it BadImage is
@@ -114,7 +115,8 @@ def score_items(
             if told and on_bad is not None:
                 on_bad(told)
             kept = [position for position in batch if items[position].image_id not in bad]
-            values = dict(zip(kept, _values(reward, [items[position] for position in kept], images), strict=True))
+            found = _values(reward, [items[position] for position in kept], images, timeout)
+            values = dict(zip(kept, found, strict=True))
             yield Scored(list(batch), [values.get(position) for position in batch], told)
 
 
@@ -140,7 +142,9 @@ def _open(item: Item) -> Visual:
     return open_visual(item.visual)
 
 
-def _values(reward: Reward, items: Sequence[Item], images: Mapping[str, Visual]) -> list[float | None]:
+def _values(
+    reward: Reward, items: Sequence[Item], images: Mapping[str, Visual], timeout: float | None
+) -> list[float | None]:
     if not items:
         return []
     columns: dict[str, Any] = {"image_id": [item.image_id for item in items]}
@@ -152,4 +156,4 @@ def _values(reward: Reward, items: Sequence[Item], images: Mapping[str, Visual])
         columns["images"] = [images[item.image_id] for item in items]
         columns["is_clip"] = [item.visual is not None and is_clip(item.visual) for item in items]
     completions = [item.caption for item in items]
-    return rewards.score([reward], completions, columns)[reward.__name__]
+    return rewards.score([reward], completions, columns, timeout=timeout)[reward.__name__]

@@ -202,6 +202,48 @@ def test_polaris_tables(tmp_path: Path, kind: str) -> None:
     assert colours == [(255, 0, 0), (0, 0, 255), (255, 0, 0)]
 
 
+def split_table(path: Path, splits: list[str] | None) -> Path:
+    """Three captions as a table of the file's kind, each row of a split."""
+    rows = [
+        {"cand": cand, "refs": refs, "human_score": score, "imgid": "a.png", **({"split": splits[n]} if splits else {})}
+        for n, (cand, refs, score) in enumerate(ROWS)
+    ]
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    elif path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_split_of_a_polaris_table(kind: str, tmp_path: Path) -> None:
+    path = split_table(tmp_path / f"polaris.{kind}", ["val", "test", "test"])
+    for split, captions in (("val", ["a dog"]), ("test", ["a cat", "a bus"]), (None, ["a cat", "a bus"])):
+        assert [c.caption for c in load_benchmark("polaris", path, Reading(split=split)).candidates] == captions
+    with pytest.raises(ValueError, match="has no split 'train'; there are val, test"):
+        load_benchmark("polaris", path, Reading(split="train"))
+    split_table(path, None)
+    assert len(load_benchmark("polaris", path).candidates) == 3
+    with pytest.raises(ValueError, match=r"polaris\.\w+.* [01] is of no split, and the split 'val' is to"):
+        load_benchmark("polaris", path, Reading(split="val"))
+
+
+@pytest.mark.parametrize("benchmark", ["polaris", "jsonl"])
+def test_references_tell_rows_apart(benchmark: str, tmp_path: Path) -> None:
+    rows = [{"image": "a.png", "caption": "x", "references": [own], "rating": n} for n, own in enumerate("rsr")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    read = load_benchmark(benchmark, path)
+    assert [c.references for c in read.candidates] == [("r",), ("s",)]
+    assert isinstance(read.judgments, Ratings)
+    assert np.array_equal(read.judgments.values, [[0, 2], [1, np.nan]], equal_nan=True)
+
+
 def test_own_ratings_and_pairs(tmp_path: Path) -> None:
     rows = [
         {"image": "a.jpg", "caption": "x", "ratings": [1, 2], "references": ["r"], "split": "test"},
@@ -220,6 +262,16 @@ def test_own_ratings_and_pairs(tmp_path: Path) -> None:
     assert load_benchmark("jsonl", path).judgments == [Pair((0,), (1,), "3", "colour")]
     path.write_text("\n".join(map(json.dumps, [pair, rows[0]])))
     with pytest.raises(ValueError, match="mixes ratings and pairs"):
+        load_benchmark("jsonl", path)
+
+
+def test_segments_of_a_video_are_pictures_of_their_own(tmp_path: Path) -> None:
+    rows = [{"video": "v.mp4", "video_frames": f"times:{n}", "caption": "x", "rating": n} for n in (1, 2, 1)]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*rows, {"video": "v.mp4", "caption": "x", "rating": 3}])))
+    assert load_benchmark("jsonl", path).images == ["v.mp4#times:1", "v.mp4#times:2", "v.mp4"]
+    path.write_text("\n".join(json.dumps({**row, "image_id": 7}) for row in rows))
+    with pytest.raises(ValueError, match=r'line 2: the image_id "7" is another picture, or other frames,'):
         load_benchmark("jsonl", path)
 
 

@@ -149,3 +149,32 @@ def test_broken_pictures_are_listed_and_limited(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="1 of 4 pictures cannot be decoded"),
     ):
         write_scores(Width(), given, tmp_path / "strict.json", HEADER, max_bad_images=0)
+
+
+def test_broken_pictures_of_all_ranks_are_limited_together(tmp_path: Path) -> None:
+    """Two ranks at a time, each of which finds one broken picture, and does not see the other's."""
+    for number in range(4):
+        Image.new("RGB", (number + 1, 2)).save(tmp_path / f"{number}.png")
+    given = [Item(f"i{n}", "x", (), {"image": str(tmp_path / f"{n}.png")}) for n in range(4)]
+    for broken in (1, 2):
+        (tmp_path / f"{broken}.png").write_bytes(b"no picture")
+    output = tmp_path / "scores.json"
+
+    class WhileAnotherRankScores(Width):
+        def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+            if not self.calls:
+                write_scores(Width(), given, output, HEADER, rank=1, world=2, batch_size=1, max_bad_images=0.25)
+            self.calls += 1
+            return super().__call__(completions, **columns)
+
+    with (
+        pytest.warns(UserWarning, match="skipped a picture"),
+        pytest.raises(ValueError, match="2 of 4 pictures cannot be decoded, more than the 1 that"),
+    ):
+        write_scores(
+            WhileAnotherRankScores(), given, output, HEADER, rank=0, world=2, batch_size=1, max_bad_images=0.25
+        )
+    assert not output.exists()
+    result = write_scores(Width(), given, output, HEADER, batch_size=1, max_bad_images=0.5)
+    assert result is not None
+    assert result["scored"] == 2

@@ -1,6 +1,6 @@
 """What a benchmark of human judgments is: captions, and what people said of them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,10 +95,12 @@ class Benchmark:
         return replace(self, candidates=[replace(c, references=c.references[:most]) for c in self.candidates])
 
 
-def rated(
-    name: str, found: dict[tuple[str, str], tuple[Candidate, list[float]]], protocol: str, source: str
-) -> Benchmark:
-    """A benchmark of pooled ratings from (image id, caption) -> candidate and ratings; raises ValueError for none."""
+# What tells a judged caption from others (its picture, its text, what it is compared with) -> candidate and ratings.
+Found = dict[tuple[Hashable, ...], tuple[Candidate, list[float]]]
+
+
+def rated(name: str, found: Found, protocol: str, source: str) -> Benchmark:
+    """A benchmark of pooled ratings; raises ValueError for none."""
     if not found:
         raise ValueError(f"{source} holds no rating")
     width = max(len(ratings) for _, ratings in found.values())

@@ -6,7 +6,7 @@ from typing import Any
 
 from rlcap.data.annotation_files import number_of, picture_folder, read_json
 from rlcap.data.rows import shown, text_list
-from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
+from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Found, rated
 
 
 def read_clipscore_json(path: Path, name: str, protocol: str, images: Path | None) -> Benchmark:
@@ -17,7 +17,7 @@ def read_clipscore_json(path: Path, name: str, protocol: str, images: Path | Non
     """
     document = read_json(path)
     folder = picture_folder(str(path), images)
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
+    found: Found = {}
     if not isinstance(document, dict):
         raise ValueError(f"{path} must be an object with a key for each picture, not {shown(document)}")
     for image_id, entry in document.items():

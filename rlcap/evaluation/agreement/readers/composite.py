@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from rlcap.data.annotation_files import find, number_of, picture_folder, read_json
 from rlcap.data.karpathy import read_karpathy
-from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
+from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Found, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.agreement.readers.clipscore_json import read_clipscore_json
 
@@ -37,7 +37,7 @@ def read(data: str, reading: Reading) -> Benchmark:
     """
     if Path(data).is_file():
         return read_clipscore_json(Path(data), NAME, PROTOCOL, reading.images)
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
+    found: Found = {}
     for part, (ratings, captions, count) in PARTS.items():
         pictures = _pictures(find(data, (captions,), "the captions of Composite"))
         folder = picture_folder(data, reading.images)
@@ -69,7 +69,7 @@ def _read_part(
     count: int,
     pictures: dict[int, tuple[str, list[str]]],
     folder: Path,
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]],
+    found: Found,
 ) -> None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for line, row in enumerate(csv.reader(file, delimiter=";"), start=1):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlcap.data.annotation_files import find, number_of, picture_folder, tab_separated
 from rlcap.data.flickr8k_captions import caption_of, flickr8k_captions, references_of
-from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
+from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Found, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.agreement.readers.clipscore_json import read_clipscore_json
 
@@ -35,7 +35,7 @@ def read(data: str, reading: Reading) -> Benchmark:
     for (image, caption_id, share, _, _), where in tab_separated(path, 5):
         references_of(image, captions, where)
         judged.setdefault(image, []).append((caption_of(caption_id, captions, where), number_of(share, where)))
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
+    found: Found = {}
     for image, rows in judged.items():
         own = {caption for caption, _ in rows}
         references = tuple(reference for reference in captions[image] if reference not in own)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rlcap.data.annotation_files import find, picture_folder
 from rlcap.data.judgments.flickr8k_expert import FILE, expert_rows
-from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
+from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Found, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.agreement.readers.clipscore_json import read_clipscore_json
 
@@ -26,7 +26,7 @@ def read(data: str, reading: Reading) -> Benchmark:
     if path.suffix == ".json":
         return read_clipscore_json(path, NAME, PROTOCOL, reading.images)
     folder = picture_folder(data, reading.images)
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
+    found: Found = {}
     for row in expert_rows(data):
         image_id = Path(row.image).stem
         candidate = Candidate(image_id, row.caption, row.references, {"image": str(folder / row.image)})

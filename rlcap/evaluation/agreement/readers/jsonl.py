@@ -7,7 +7,7 @@ from typing import Any
 from rlcap.data.annotation_files import json_lines, number_of, picture_folder
 from rlcap.data.rows import shown, text_list
 from rlcap.data.video import FrameChoice
-from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Pair, rated
+from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Found, Pair, rated
 from rlcap.evaluation.agreement.readers import Reading
 
 NAME = "jsonl"
@@ -20,20 +20,26 @@ def read(data: str, reading: Reading) -> Benchmark:
     """From a file whose lines all have `caption` and `rating` or `ratings`, or all have `better` and `worse`.
 
     Beside them `image`, `frames` or `video` (paths under `images`, default: `images/` beside the file, else its
-    folder), `image_id` (default: the path), `references`, `category` (of a pair), `split`, and `video_frames`. Raises
-    ValueError naming the line.
+    folder), `image_id` (default: the path, and of a video with `video_frames` these too), `references`, `category` (of
+    a pair), `split`, and `video_frames`. Raises ValueError naming the line, also for one `image_id` of two pictures.
     """
     path = Path(data)
     if not path.is_file():
         raise ValueError(f"{data}: there is no such file of judgments (JSON lines)")
     folder = picture_folder(data, reading.images)
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
+    found: Found = {}
+    visuals: dict[str, dict[str, Any] | None] = {}
     candidates: list[Candidate] = []
     pairs: list[Pair] = []
     for item, where in json_lines(path):
         if reading.split is not None and item.get("split") != reading.split:
             continue
         image_id, visual = _visual(item, folder, where)
+        if visuals.setdefault(image_id, visual) != visual:
+            raise ValueError(
+                f'{where}: the image_id "{image_id}" is another picture, or other frames, than in a line before; give '
+                "every picture its own image_id"
+            )
         references = tuple(text_list(item.get("references", []), where, "references"))
         if "better" in item:
             first = len(candidates)
@@ -47,7 +53,8 @@ def read(data: str, reading: Reading) -> Benchmark:
             raise ValueError(f'{where} has neither "rating" nor "ratings" nor "better" and "worse"')
         ratings = item[key] if isinstance(item[key], list) else [item[key]]
         candidate = Candidate(image_id, caption, references, visual)
-        found.setdefault((image_id, caption), (candidate, []))[1].extend(number_of(own, where) for own in ratings)
+        own = found.setdefault((image_id, caption, references), (candidate, []))
+        own[1].extend(number_of(rating, where) for rating in ratings)
     if pairs and found:
         raise ValueError(f"{data} mixes ratings and pairs; measure them in two files")
     if pairs:
@@ -67,8 +74,12 @@ def _visual(item: Mapping[str, Any], folder: Path, where: str) -> tuple[str, dic
         return str(image_id), {"frames": paths}
     if len(paths) != 1:
         raise ValueError(f'{where}: "{kind}" must be one path')
+    if kind == "image":
+        return str(image_id), {"image": paths[0]}
     choice = str(FrameChoice.parse(item.get("video_frames", "uniform:8")))
-    return str(image_id), {kind: paths[0], **({"video_frames": choice} if kind == "video" else {})}
+    if "video_frames" in item and "image_id" not in item:
+        image_id = f"{image_id}#{choice}"  # segments of one video are pictures of their own
+    return str(image_id), {"video": paths[0], "video_frames": choice}
 
 
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:

@@ -7,89 +7,120 @@ import ast
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlcap.data.annotation_files import json_lines, number_of, picture_folder
 from rlcap.data.rows import shown, text_list
-from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, rated
+from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate, Found, rated
 from rlcap.evaluation.agreement.readers import Reading
 from rlcap.evaluation.scoring import TableRow
 
 NAME = "polaris"
-PROTOCOL = "every row is a sample, of the test split; τ-c is the headline (Polos)"
+PROTOCOL = "every row is a sample, of the test split where splits are named; τ-c is the headline (Polos)"
+TABLES = (".csv", ".tsv", ".jsonl")
 # What a column may be called: by the data set's page, by the authors' CSV, by others.
 CAPTION = ("cand", "mt", "caption")
 REFERENCES = ("refs", "references")
 RATING = ("human_score", "score", "rating")
 IMAGE = ("img", "image")
 FILE = ("imgid", "image_id")  # the name of a file, in tables that hold no picture
+Row = tuple[Mapping[str, Any], str]  # its columns, and where it stands
 
 
 def read(data: str, reading: Reading) -> Benchmark:
-    """From a data set of `datasets` (hub id, saved folder, parquet), a CSV or a JSON-lines file; split: "test".
+    """From a data set of `datasets` (hub id, saved folder, parquet), a CSV or a JSON-lines file.
 
     Columns: cand, refs (a list, or its text in CSV), human_score, and img (a picture or path), or imgid (a file name).
-    A picture is known by its path or by its content, so that its captions go together. Raises ValueError naming the
-    row and column.
+    Of a data set with splits, or a table with a column `split`, the split is read that is asked for, else "test"; a
+    table without is read whole. A picture is known by its path or by its content, so that its captions go together.
+    Raises ValueError naming the row and column, and for a split that is not there.
     """
     folder = picture_folder(data, reading.images)
-    found: dict[tuple[str, str], tuple[Candidate, list[float]]] = {}
+    found: Found = {}
     for row, where in _rows(data, reading.split):
         caption = row[_name(row, CAPTION, where)]
         if not isinstance(caption, str):
             raise ValueError(f"{where}: the caption must be a text, not {shown(caption)}")
         image_id, visual = _picture(row, folder, where)
         rating = number_of(row[_name(row, RATING, where)], where)
-        candidate = Candidate(image_id, caption, tuple(_references(row, where)), visual)
-        found.setdefault((image_id, caption), (candidate, []))[1].append(rating)
+        references = tuple(_references(row, where))
+        candidate = Candidate(image_id, caption, references, visual)
+        found.setdefault((image_id, caption, references), (candidate, []))[1].append(rating)
     return rated(NAME, found, PROTOCOL, data)
 
 
-def _rows(data: str, split: str | None) -> Iterator[tuple[Mapping[str, Any], str]]:
-    if data.endswith((".csv", ".tsv", ".jsonl")) and not os.path.isfile(data):
+def _rows(data: str, split: str | None) -> Iterable[Row]:
+    if data.endswith(TABLES):
+        return _of_split(list(_of_table(data)), split, data)
+    import datasets
+
+    loaded = _data_set(data)
+    if not isinstance(loaded, datasets.DatasetDict):
+        return _of_split(list(_of_data_set(data, loaded)), split, data)
+    split = split or "test"
+    if split not in loaded:
+        raise ValueError(f"{data} has no split {split!r}; there are {', '.join(map(str, loaded))}")
+    return _of_data_set(data, loaded[split])
+
+
+def _of_split(rows: Sequence[Row], split: str | None, data: str) -> list[Row]:
+    """The rows of a split by their column `split`; all of a table that names none, where none is asked for."""
+    if split is None and not any(row.get("split") for row, _ in rows):
+        return list(rows)
+    split = split or "test"
+    kept: dict[str, list[Row]] = {}
+    for row, where in rows:
+        if not row.get("split"):
+            raise ValueError(f"{where} is of no split, and the split {split!r} is to be read")
+        kept.setdefault(row["split"], []).append((row, where))
+    if split not in kept:
+        raise ValueError(f"{data} has no split {split!r}; there are {', '.join(map(str, kept))}")
+    return kept[split]
+
+
+def _of_table(data: str) -> Iterator[Row]:
+    if not os.path.isfile(data):
         raise ValueError(f"{data}: there is no such table")
-    if data.endswith((".csv", ".tsv")):
-        with Path(data).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if data.endswith(".tsv") else ",")
-            yield from ((row, f"{data}: row {number}") for number, row in enumerate(reader, start=1))
-    elif data.endswith(".jsonl"):
+    if data.endswith(".jsonl"):
         yield from json_lines(Path(data))
-    else:
-        yield from _of_data_set(data, split or "test")
+        return
+    with Path(data).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t" if data.endswith(".tsv") else ",")
+        yield from ((row, f"{data}: row {number}") for number, row in enumerate(reader, start=1))
 
 
-def _of_data_set(data: str, split: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Rows of a data set, its pictures undecoded and read when they are opened."""
+def _data_set(data: str) -> Any:
+    """The data set, or its splits."""
     import datasets
 
     from rlcap.data.source_kind import is_saved, parquet_files
 
     files = parquet_files(data)
     if is_saved(data):
-        loaded: Any = datasets.load_from_disk(data)
-    elif files:
-        where = {"data_dir": data} if os.path.isdir(data) else {"data_files": files}
-        loaded = datasets.load_dataset("parquet", **where)  # type: ignore[arg-type]
-    elif os.path.exists(data):
+        return datasets.load_from_disk(data)
+    if files and os.path.isdir(data):
+        return datasets.load_dataset("parquet", data_dir=data)
+    if files:  # one file has no splits; `datasets` would call it train
+        return datasets.load_dataset("parquet", data_files=files, split="train")
+    if os.path.exists(data):
         raise ValueError(f"{data} is no table: give CSV, JSON lines, parquet files or a data set of `datasets`")
-    else:
-        try:
-            loaded = datasets.load_dataset(data)
-        except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-            raise ValueError(f"{data}: there is no such file, nor such a data set to be had ({error})") from error
-    if isinstance(loaded, datasets.DatasetDict):
-        if os.path.isfile(data):  # one file has no splits; `datasets` calls it train
-            split = next(iter(loaded))
-        if split not in loaded:
-            raise ValueError(f"{data} has no split {split!r}; there are {', '.join(map(str, loaded))}")
-        loaded = loaded[split]
-    held = next((name for name in IMAGE if isinstance(loaded.features.get(name), datasets.Image)), None)
+    try:
+        return datasets.load_dataset(data)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise ValueError(f"{data}: there is no such file, nor such a data set to be had ({error})") from error
+
+
+def _of_data_set(data: str, rows: Any) -> Iterator[Row]:
+    """Rows of a data set, its pictures undecoded and read when they are opened."""
+    import datasets
+
+    held = next((name for name in IMAGE if isinstance(rows.features.get(name), datasets.Image)), None)
     if held is not None:
-        loaded = loaded.cast_column(held, datasets.Image(decode=False))
-        pictures = loaded.select_columns([held]).rename_column(held, "image")
-    for number, row in enumerate(loaded):
+        rows = rows.cast_column(held, datasets.Image(decode=False))
+        pictures = rows.select_columns([held]).rename_column(held, "image")
+    for number, row in enumerate(rows):
         place = f"{data}, row {number}"
         yield (row if held is None else {**row, held: _Held(row[held], TableRow(pictures, number))}), place
 
