@@ -14,7 +14,9 @@ from captioners.base import Captioner
 from captioners.types import GenerationSettings
 from captioners.weights import fingerprint
 from rlcap.captioning import best_captions, captioned
+from rlcap.data.blind import VISUAL
 from rlcap.data.features import FeatureStore
+from rlcap.data.fingerprint import rows_fingerprint
 from rlcap.data.shared_rows import Row, share_rows
 from rlcap.tracking.run_directory import write_json, write_text
 
@@ -51,7 +53,7 @@ def write_captions(
         "format": FORMAT,
         "captioner": {"weights": fingerprint([captioner]), "prompt": captioner.prompt},
         "generation": asdict(generation),
-        "pictures": {**pictures, "rows": len(image_ids), "ids": _digest("\n".join(image_ids))},
+        "pictures": {**pictures, "rows": len(image_ids), "sha256": rows_fingerprint(dataset, of=VISUAL)},
         "features": features.header if features else None,
         "batch_size": batch_size,
     }

@@ -16,6 +16,7 @@ from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.images import BadImageCounter
 from rlcap.data.shared_rows import Row
+from rlcap.launching.workers import stay_with_rank
 
 # The encoded pictures of a batch and the number of its first row -> captions.
 Decode = Callable[[VisualContext, int], CaptionTokens]
@@ -71,6 +72,7 @@ def captioned(
         batch_sampler=batches,
         collate_fn=VisualCollator(captioner.preprocessor, features),
         num_workers=workers,
+        worker_init_fn=stay_with_rank,
     )
     ids = dataset["image_id"]
     for numbers, batch in zip(batches, loader, strict=True):

@@ -14,6 +14,7 @@ from rlcap.data.blind import Blanked, ControlledRows
 from rlcap.data.collate import VisualCollator
 from rlcap.data.features import FeatureStore
 from rlcap.data.images import BadImageCounter
+from rlcap.launching.workers import stay_with_rank
 
 LogProbs = list[Tensor]
 """Of a chain: the log-probabilities of each caption's tokens [L_k], EOS included, in fp32 on the CPU."""
@@ -31,14 +32,15 @@ def score_chains(
     control: str = "true",
     seed: int = 0,
     positions: Sequence[int] | None = None,
+    share_of: int | None = None,
     bar: str | None = "chains",
 ) -> Iterator[tuple[int, LogProbs | None]]:
     """Scores chains (a column `captions`) in eval mode; yields their positions in the data set and log-probabilities.
 
     Every chain's picture is encoded once. None stands for a chain whose picture cannot be decoded; ValueError where
-    these are more than the share `max_bad_images`. control, seed: see `rlcap.data.blind`. positions: the rows to score,
-    None for all. max_caption_length: most tokens of a caption, None for what the captioner takes. bar: what the
-    progress bar is called, None for no bar.
+    these are more than the share `max_bad_images` of `share_of` chains, None for those scored here. control, seed: see
+    `rlcap.data.blind`. positions: the rows to score, None for all. max_caption_length: most tokens of a caption, None
+    for what the captioner takes. bar: what the progress bar is called, None for no bar.
     """
     rows = ControlledRows(dataset, control, seed=seed, features=features)
     if control == "blank":
@@ -47,9 +49,13 @@ def score_chains(
         collate = VisualCollator(captioner.preprocessor, features)
     wanted = list(range(len(dataset)) if positions is None else positions)
     loader: DataLoader = DataLoader(
-        Subset(rows, wanted), batch_size=batch_size, collate_fn=collate, num_workers=workers
+        Subset(rows, wanted),
+        batch_size=batch_size,
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=stay_with_rank,
     )
-    counter = BadImageCounter(len(wanted), max_bad_images)
+    counter = BadImageCounter(len(wanted) if share_of is None else share_of, max_bad_images)
     done = iter(wanted)
     for batch in progress(loader, desc=bar or "", unit="batch", leave=False, disable=bar is None):
         counter.extend(batch["bad"])

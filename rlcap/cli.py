@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     """Runs one command.
 
     Exit codes: 0 done, 2 the user's error (told in one message), 130, 138 and 143 told to stop by a signal (128 + its
-    number), 1 anything else: a Failure is told in one message too.
+    number), 1 anything else, such as any error of a training that was under way: a Failure is told in one message too,
+    others with their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, quiet = (flag in arguments for flag in ("--debug", "--quiet"))
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         meant = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {meant[0]}?)" if meant else ""
         sys.exit(_message(f"there is no command {name!r}{hint}; there are: {', '.join(COMMANDS)}"))
-    from rlcap.failures import Failure
+    from rlcap.failures import OF_THE_USER, Failure, was_under_way
     from rlcap.launching import process_group, stopping, world
 
     here = os.getcwd()
@@ -87,8 +88,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _message(str(error))
         sys.exit(1)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if debug:
+    except OF_THE_USER as error:
+        if debug or was_under_way(error):
             raise
         sys.exit(_message(str(error)))
 

@@ -63,8 +63,8 @@ def quickstart(settings: QuickstartSettings) -> dict[str, dict[str, float]]:
     xe_dir = _train_xe(settings, train, val)
     _heading("2. SCST: CIDEr-D as the reward, leave-one-out baseline")
     scst_dir = _train_scst(settings, xe_dir, train, val)
-    _heading("3. ranking-DPO: chains of captions, each a detail worse than the one before")
-    ranking_dir = _train_ranking(settings, scst_dir)
+    _heading("3. ranking-DPO, from cross-entropy too: chains of captions, each a detail worse than the one before")
+    ranking_dir = _train_ranking(settings, xe_dir)
     _heading("4. unseen pictures")
     predictions, results = {}, {}
     references = {row["image_id"]: row["references"] for row in test}
@@ -164,7 +164,7 @@ def _train_scst(settings: QuickstartSettings, xe_dir: Path, train: datasets.Data
     return _run(trainer, "quickstart scst")
 
 
-def _train_ranking(settings: QuickstartSettings, scst_dir: Path) -> Path:
+def _train_ranking(settings: QuickstartSettings, xe_dir: Path) -> Path:
     args = RankingArguments(
         output_dir=str(settings.output_dir / "ranking"),
         seed=settings.seed,
@@ -188,7 +188,7 @@ def _train_ranking(settings: QuickstartSettings, scst_dir: Path) -> Path:
     )
     chains = settings.output_dir / "scenes" / CHAINS
     train, val = (load_chains(chains, split=split) for split in ("train", "val"))
-    captioner = captioners.load(scst_dir / "best")
+    captioner = captioners.load(xe_dir / "best")
     return _run(RankingTrainer(captioner, args, train, val, callbacks=run.trackers(args)), "quickstart ranking-dpo")
 
 

@@ -24,6 +24,8 @@ def main(argv: list[str]) -> None:
 
     from rlcap.console import say
     from rlcap.data import load_captions, require_references
+    from rlcap.data.blind import VISUAL
+    from rlcap.data.fingerprint import TEXTS, rows_fingerprint
     from rlcap.degrading.chain_file import SUMMARY, write_chains
     from rlcap.degrading.conversation import described
     from rlcap.degrading.starts import starts
@@ -59,7 +61,10 @@ def main(argv: list[str]) -> None:
         {
             "degrader": arguments.degrader,
             **details,
-            "data": {"source": arguments.data, "split": arguments.split, "pictures": len(dataset)},
+            "data": {
+                **{"source": arguments.data, "split": arguments.split, "pictures": len(dataset)},
+                "sha256": rows_fingerprint(dataset, of=TEXTS if arguments.captions_only else (*VISUAL, *TEXTS)),
+            },
             "length": arguments.length,
             "shortest": arguments.shortest,
             "kinds": arguments.kinds,
@@ -206,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     llm.add_argument("--batch-size", type=int, default=16, help="captions a batch of a local model (default 16)")
     llm.add_argument("--temperature", type=float, default=0.7, help="of the answers (default 0.7)")
     llm.add_argument("--tries", type=int, default=4, help="answers asked for at a step (default 4)")
-    llm.add_argument("--most-words", type=int, default=8, help="words that a step may change (default 8)")
+    llm.add_argument("--most-words", type=int, default=4, help="words of the detail that a step changes (default 4)")
     add_column_flags(parser)
     return parser
 

@@ -9,7 +9,12 @@ from rlcap.disk import require_writable
 
 def main(argv: list[str]) -> None:
     """Writes the features of every picture of a caption file; resumes where it was stopped."""
-    parser = argparse.ArgumentParser(prog="rlcap features", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="rlcap features",
+        description="The grid features of a frozen vision model, written once, read by training. Processes started by "
+        "torchrun (RANK, WORLD_SIZE) share the pictures, each into files of its own in the same folder; what was "
+        "stopped goes on with the same command.",
+    )
     seen_by = parser.add_mutually_exclusive_group(required=True)
     seen_by.add_argument("--vision", metavar="DIR|ID", help="the vision model of a grid transformer to be made")
     seen_by.add_argument("--captioner", metavar="DIR|ID", help="a captioner whose vision model is frozen")
@@ -52,4 +57,12 @@ def main(argv: list[str]) -> None:
         world=world.size(),
         max_bad_images=arguments.max_bad_images,
     )
-    say(f"rlcap: features of {len(store)} pictures in {arguments.output}")
+    if world.size() == 1:
+        say(f"rlcap: features of {len(store)} pictures in {arguments.output}")
+        return
+    share = dataset["image_id"][world.rank() :: world.size()]
+    done = sum(image_id in store for image_id in share)
+    say(
+        f"rlcap: rank {world.rank()} of {world.size()} is done: features of {done} of its {len(share)} pictures are in "
+        f"{arguments.output}"
+    )

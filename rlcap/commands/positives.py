@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.disk import require_writable
 
 
 def main(argv: list[str]) -> None:
     """Generates what the first word says; a killed run goes on with the same command."""
     arguments = _parser().parse_args(argv)
+    output = Path(arguments.output)
+    require_writable(output if arguments.what == "pictures" else output.parent, "the folder of --output,")
     {"captions": _captions, "pictures": _pictures}[arguments.what](arguments)
 
 
@@ -81,6 +84,7 @@ def _write(
     arguments: argparse.Namespace, dataset: Any, make: Any, output: Path, head: dict[str, Any], limit: float, unit: str
 ) -> None:
     from rlcap.console import say
+    from rlcap.data.fingerprint import rows_fingerprint
     from rlcap.launching import world
     from rlcap.positives.manifest import write_manifest
     from rlcap.tracking.run_directory import library_versions
@@ -91,7 +95,7 @@ def _write(
         output,
         {
             **head,
-            "data": {"source": arguments.data, "split": arguments.split, "rows": len(dataset)},
+            "data": {"source": arguments.data, "split": arguments.split, "sha256": rows_fingerprint(dataset)},
             "seed": arguments.seed,
             "batch_size": arguments.batch_size,
             "versions": library_versions(),

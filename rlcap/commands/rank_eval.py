@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
         result: dict[str, Any] = {
             "controls": evaluation.measures,
             "chains": evaluation.chains,
+            "left_out": evaluation.left_out,
             "settings": vars(arguments),
             "versions": library_versions(),
         }

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         "reward": rewards.describe(reward),
         "options": options,
         "captions": {"file": arguments.captions, "sha256": _sha256(Path(arguments.captions))},
-        "data": {"source": arguments.data, "split": arguments.split, "images": arguments.images},
+        "data": {"source": arguments.data, "split": arguments.split, **_known_by(dataset)},
         **({"corpus": corpus_from} if any(getattr(own, "uses_corpus", False) for own in loaded) else {}),
         "batch_size": arguments.batch_size,
         "versions": library_versions(),
@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         max_bad_images=arguments.max_bad_images,
+        timeout=arguments.reward_timeout,
     )
     if result is None:
         say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
@@ -105,7 +106,13 @@ def _corpus(arguments: argparse.Namespace, dataset: "Dataset | None") -> tuple[d
     assert counted is not None
     columns = counted.select_columns(["image_id", "references"])
     corpus = {row["image_id"]: row["references"] for row in columns if row["references"]}
-    return corpus, {"source": arguments.data, "split": split, "pictures": len(corpus)}
+    return corpus, {"source": arguments.data, "split": split, "pictures": len(corpus), **_known_by(counted)}
+
+
+def _known_by(dataset: "Dataset | None") -> dict[str, str]:
+    from rlcap.data.fingerprint import rows_fingerprint
+
+    return {} if dataset is None else {"sha256": rows_fingerprint(dataset)}
 
 
 def _items(
@@ -183,5 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=64, help="captions a call of the reward (default 64)")
     parser.add_argument("--workers", type=int, default=2, help="threads that open pictures (default 2)")
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
+    parser.add_argument(
+        "--reward-timeout", type=float, default=600, help="seconds that a batch may take (default 600; 0: no end)"
+    )
     add_column_flags(parser)
     return parser

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from rlcap.data.content import BadImage, Source, named, readable
 from rlcap.data.stores import patiently
+from rlcap.failures import Failure
 
 NAMED = 20  # bad pictures that are named one by one in warnings and errors
 
@@ -68,6 +69,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.round(values * (255.0 / full)), 0, 255).astype(np.uint8))
 
 
+class TooManyBadImages(Failure, ValueError):
+    """More pictures cannot be decoded than may be; the message lists them."""
+
+
 class BadImageCounter:
     """Names and counts pictures that could not be decoded, and stops the run when there are too many.
 
@@ -92,7 +97,7 @@ class BadImageCounter:
         return math.ceil(round(self.limit_fraction * self.total, 6))  # 0.07 * 100 is 7.000000000000001
 
     def add(self, path: str, reason: str) -> None:
-        """Count one bad picture with a warning; raises ValueError listing them all (first 20) past the limit."""
+        """Count one bad picture with a warning; raises TooManyBadImages past the limit."""
         self.extend([(path, reason)])
 
     def extend(self, bad: Iterable[tuple[str, str]], warn: bool = True) -> None:
@@ -105,7 +110,7 @@ class BadImageCounter:
                 rest = "; further ones are counted without a warning each" if len(self.bad) == NAMED else ""
                 warnings.warn(f"skipped a picture: {path}: {reason}{rest}", stacklevel=2)
         if len(self.bad) > self.allowed:
-            raise ValueError(
+            raise TooManyBadImages(
                 f"{len(self.bad)} of {self.total} pictures cannot be decoded, more than the {self.allowed} that "
                 f"max_bad_images allows:\n{self.listing()}"
             )

@@ -82,6 +82,10 @@ class CaptionStream:
             row = row_of(sample, self.columns, self.split)
             yield number, self._row(row) if row.split == self.split else None
 
+    def has_rows(self) -> bool:
+        """Whether any shard has a row of the split; reads texts alone, up to the first."""
+        return any(row is not None for shard in self.shards for _, row in self.rows(shard, contents=False))
+
     def references(self) -> "StreamReferences":
         """Return image_id -> references of all rows, read when first asked for."""
         return StreamReferences(self)
@@ -139,8 +143,9 @@ class StreamBatches:
     """The batches of one rank, as a batch sampler over `Given`.
 
     Every shard is read by one rank in an epoch; where there are fewer shards than ranks, all ranks read all and keep
-    each `world`-th sample. Ranks may be in different epochs at a time, since shards differ in size: in every epoch each
-    row comes exactly once.
+    each `world`-th sample, another one in each epoch. Ranks may be in different epochs at a time: shards differ in
+    size, and a rank whose share has no row of the split goes on to its next epoch. In every epoch each row comes
+    exactly once.
     """
 
     def __init__(
@@ -198,7 +203,7 @@ class StreamBatches:
             shards = self._shards(begin.epoch)
             for place in range(begin.shard, len(shards)):
                 for number, row in self.stream.rows(shards[place], begin.row if place == begin.shard else 0):
-                    if row is not None and self._is_mine(place + number):
+                    if row is not None and self._is_mine(begin.epoch + place + number):
                         block.append(row)
                         found = True
                     if len(block) == self.stream.buffer:
@@ -206,11 +211,9 @@ class StreamBatches:
                         block, begin = [], replace(begin, shard=place, row=number + 1)
             if block:
                 yield begin, _distinct(block, shards[-1])
-            if whole and not found:
-                raise ValueError(
-                    f'{self.stream.source} has no rows in the split "{self.stream.split}" for process {self.rank} of '
-                    f"{self.world}"
-                )
+            # This rank's shards may all be of other splits, or rows fewer than ranks; other epochs deal them otherwise.
+            if whole and not found and not self.stream.has_rows():
+                raise ValueError(f'{self.stream.source} has no rows in the split "{self.stream.split}"')
             begin = Position(epoch=begin.epoch + 1)
 
     def _shards(self, epoch: int) -> list[str]:

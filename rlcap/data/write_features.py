@@ -95,12 +95,14 @@ def write_features(
     world: int = 1,
     max_bad_images: float = 0.01,
     flush_seconds: float = 10.0,
+    made_with: Mapping[str, Any] | None = None,
 ) -> FeatureStore:
     """Write the features of `dataset`'s pictures or clips into the folder `output`, and return it opened.
 
     Rank `rank` of `world` does every `world`-th row, into files of its own. What is there already is not done again:
     a killed run loses at most `flush_seconds`. Batches are the same after a resume, so the values are too. Pictures
-    that cannot be decoded are noted and skipped; those noted by an earlier run are tried again.
+    that cannot be decoded are noted and skipped; those noted by an earlier run are tried again. `made_with`: what
+    determines the features beside what `feature_header` says, for the header.
 
     Raises ValueError where ids repeat, where more than the fraction `max_bad_images` of the rank's pictures cannot be
     decoded, and where `output` holds the features of another model, preprocessor or number of frames.
@@ -114,7 +116,8 @@ def write_features(
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     mine = ids[rank::world]
     counter = BadImageCounter(len(mine), max_bad_images)
-    writers = open_writers(Path(output), feature_header(captioner, **frames_of(dataset)), ids, rank, world)
+    header = {**feature_header(captioner, **frames_of(dataset)), **(made_with or {})}
+    writers = open_writers(Path(output), header, ids, rank, world)
     todo = sum(int((writer.state == 0).sum()) for writer in writers)
     was_training = captioner.training
     captioner.train(False)

@@ -246,6 +246,11 @@ class CaptionerTrainingArguments(TrainingArguments):
         },
     )
 
+    reward_timeout: float = field(
+        default=600.0,
+        metadata={"help": "seconds that a reward may take for a batch, in evaluations too; 0 waits for ever"},
+    )
+
     # > Parameters that control evaluation during training
     eval_num_beams: int = field(default=3, metadata={"help": "beams of the captions that are evaluated; 1: greedy"})
     eval_max_new_tokens: int = field(default=20, metadata={"help": "most tokens of the captions that are evaluated"})
@@ -282,6 +287,10 @@ class CaptionerTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "stays false: adapters name the parameters their model never uses"}
     )
+    ddp_broadcast_buffers: bool | None = field(
+        default=False,
+        metadata={"help": "stays false: buffers never change, and ranks may differ in how often they run the model"},
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -302,6 +311,7 @@ class CaptionerTrainingArguments(TrainingArguments):
             require(value is None or value > 0, key, value, "1 or more")
         require(self.max_not_finite >= 0, "max_not_finite", self.max_not_finite, "0 or more")
         require(self.picture_timeout >= 0, "picture_timeout", self.picture_timeout, "0 or more seconds")
+        require(self.reward_timeout >= 0, "reward_timeout", self.reward_timeout, "0 or more")
         require(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share between 0 and 1")
         require(
             self.captions_per_image is None or self.captions_per_image > 0,

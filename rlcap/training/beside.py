@@ -3,15 +3,14 @@
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from typing import Generic, TypeVar
+from concurrent.futures import Future
+from typing import TypeVar
 
 import torch
 
-from rewards import deadline
+from rewards.deadline import Pending
 
 T = TypeVar("T")
-LOOK = 1.0  # seconds between looks at whether what is waited for has passed its deadline
 
 
 class Beside:
@@ -22,7 +21,7 @@ class Beside:
         self._work: queue.SimpleQueue[tuple[Future, Callable]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def submit(self, work: Callable[[], T]) -> "Pending[T]":
+    def submit(self, work: Callable[[], T]) -> Pending[T]:
         """Has `work` done, without autocast and with gradient on, as a new thread starts."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True, name="rlcap-rewards")
@@ -41,16 +40,3 @@ class Beside:
                 future.set_result(work())
             except BaseException as error:  # it is raised where the result is asked for
                 future.set_exception(error)
-
-
-class Pending(Generic[T]):
-    """What will have been done."""
-
-    def __init__(self, future: "Future[T]", thread: int) -> None:
-        self._future, self._thread = future, thread
-
-    def __call__(self) -> T:
-        """The result, or the error. Raises RuntimeError where what runs has passed its `rewards.deadline`."""
-        while not wait([self._future], timeout=LOOK).done:
-            deadline.check(self._thread)
-        return self._future.result()

@@ -1,12 +1,13 @@
 """The base of all trainers: transformers.Trainer, and what captioning needs, once.
 
-A subclass says what its objective is (`prepare`, `batch_loss`). Here is the step around it. The class stands on four
+A subclass says what its objective is (`prepare`, `batch_loss`). Here is the step around it. The class stands on five
 others, which stand on transformers.Trainer:
 
     logging_trainer.py  LoggingTrainer     what is logged of the steps
     validation.py       ValidatingTrainer  captions of a split are measured, the best captioner kept
-    resumable.py        ResumableTrainer   checkpoints that are whole or not there, and a resume to the same bits
+    saving.py           SavingTrainer      captioners that are whole or not there
     hub.py              HubTrainer         what goes to the Hugging Face Hub
+    resumable.py        ResumableTrainer   checkpoints that are whole or not there, and a resume to the same bits
 """
 
 import time

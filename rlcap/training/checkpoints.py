@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +21,9 @@ PREFIX = "checkpoint-"
 STATE = "rlcap_state_"
 UNFINISHED = ".unfinished"
 SAVING = f"saving{UNFINISHED}"  # the folder in which the checkpoint of a step is written
+
+# What this process has written, or looked at and found whole: to look takes as long as to write.
+_known: set[Path] = set()
 
 
 @contextmanager
@@ -59,6 +63,7 @@ def publish(written: Path, target: Path) -> None:
     if target.exists():
         target.rename(replaced)
     written.rename(target)
+    _known.add(target)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -101,6 +106,13 @@ def read_state(directory: Path, rank: int) -> dict[str, Any]:
 
 def damage(directory: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None where all files are as they were written."""
+    try:
+        return _damage(directory)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+
+
+def _damage(directory: Path) -> str | None:
     marker = directory / MARKER
     if not marker.is_file():
         return f"{MARKER} is missing: it was never finished"
@@ -118,24 +130,41 @@ def damage(directory: Path) -> str | None:
 
 
 def last_complete(output_dir: Path) -> Path | None:
-    """The newest undamaged checkpoint of a run, or None; a damaged one is named and the one before it used."""
+    """The newest undamaged checkpoint of a run, or None; a damaged one is named and the one before it used.
+
+    In a process group all ranks call it: the first one looks, so that none goes on from another than the others.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return _last_complete(output_dir)
+    found = [_last_complete(output_dir) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(found)
+    return found[0]
+
+
+def _last_complete(output_dir: Path) -> Path | None:
     for path in reversed(checkpoints(output_dir)):
         wrong = damage(path)
         if wrong is None:
+            _known.add(path)
             return path
         print(f"rlcap: {path} is left aside: {wrong}", flush=True)
     return None
 
 
 def rotate(output_dir: Path, keep: int | None, step: int) -> None:
-    """Removes all but the newest `keep` checkpoints up to `step`; None keeps all.
+    """Removes what is older than the newest `keep` undamaged checkpoints up to `step`; None keeps all.
 
     Later ones are damaged, or the run would have gone on from them: they do not count, and are written anew.
     """
-    if keep is not None:
-        upto = [path for path in checkpoints(output_dir) if _step(path) <= step]
-        for path in upto[:-keep]:
+    if keep is None:
+        return
+    whole = 0
+    for path in reversed([path for path in checkpoints(output_dir) if _step(path) <= step]):
+        if whole == keep:
             shutil.rmtree(path)
+        elif path in _known or damage(path) is None:
+            _known.add(path)
+            whole += 1
 
 
 def checkpoints(output_dir: Path) -> list[Path]:

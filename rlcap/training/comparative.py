@@ -16,6 +16,7 @@ from rlcap.data import pairs as pairing
 from rlcap.data.pairs import Pairs
 from rlcap.evaluation.correlations import correlations
 from rlcap.evaluation.judged import pair_accuracy
+from rlcap.failures import under_way
 from rlcap.launching.stopping import Notice, Stopped
 from rlcap.objectives import comparative as objectives
 from rlcap.objectives.ranking import bradley_terry
@@ -23,6 +24,7 @@ from rlcap.tracking.run_directory import append_metrics, truncate_metrics
 from rlcap.training import checkpoints
 from rlcap.training.comparative_arguments import ComparativeArguments
 from rlcap.training.comparative_vectors import JudgedVectors
+from rlcap.training.not_finite import NotFinite
 from rlcap.training.randomness import seed_of
 
 STATE = "state.pt"
@@ -88,7 +90,8 @@ class HeadTraining:
         ):
             while state.epoch < args.epochs and not state.stopped:
                 self._add_pairs()
-                metrics = {"loss": self._epoch(), **{f"eval/{k}": v for k, v in self.evaluate().items()}}
+                with under_way():
+                    metrics = {"loss": self._epoch(), **{f"eval/{k}": v for k, v in self.evaluate().items()}}
                 state.epoch += 1
                 self._note_best(metrics[f"eval/{self.best_metric}"])
                 patient_since = max(state.best_epoch, self._last_round * self._epochs_a_round)
@@ -153,7 +156,7 @@ class HeadTraining:
             scores = self.head(*(own.to(self.device) for own in self.data.rows(batch.flatten()))).view(batch.shape)
             loss = self._loss(scores, ratings[batch].to(self.device))
             if not torch.isfinite(loss):
-                raise ValueError(f"the loss is {loss.item()} in step {self.state.step}; lower learning_rate")
+                raise NotFinite(f"the loss is {loss.item()} in step {self.state.step}; lower learning_rate")
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

@@ -81,7 +81,7 @@ def picture_store(
     """The vectors of all pictures, and of clips' frames: written into `folder`, where a killed run goes on.
 
     grids: a folder of `rlcap features` to read instead; ValueError where it is of another model, or pictures are
-    missing.
+    missing. ValueError too where `folder` has the vectors of another model or pooling.
     """
     pictures = {caption.image_id: caption.pictures for caption in captions}
     single = all(len(own) == 1 for own in pictures.values())
@@ -89,7 +89,12 @@ def picture_store(
     dataset = Dataset.from_dict({"image_id": list(pictures), "image" if single else "frames": visuals})
     if grids is None:
         return write_features(
-            _SeesPictures(encoder), dataset, folder, batch_size=batch_size, max_bad_images=max_bad_images
+            _SeesPictures(encoder),
+            dataset,
+            folder,
+            batch_size=batch_size,
+            max_bad_images=max_bad_images,
+            made_with={"pooling": encoder.pooling},
         )
     return stored_features(grids, GridVision(encoder.model, Preprocessor(encoder.processor)), dataset)
 

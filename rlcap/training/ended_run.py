@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from transformers import Trainer
+from rlcap.failures import under_way
+from rlcap.training.data_workers import WorkersTrainer
 
 
-class EndingTrainer(Trainer):
+class EndingTrainer(WorkersTrainer):
     """transformers.Trainer, started again on the last checkpoint of its run, takes no step."""
 
     def has_ended(self) -> bool:
@@ -17,4 +18,5 @@ class EndingTrainer(Trainer):
         if self.has_ended():
             self.control.should_training_stop = True
         else:
-            super()._run_epoch(*where, **options)
+            with under_way():
+                super()._run_epoch(*where, **options)

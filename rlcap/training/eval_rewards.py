@@ -20,7 +20,7 @@ def reward_means(
     """`rewards/<name>` -> the mean over the captions that the reward scores; ranks share the work.
 
     captions: image_id -> caption, the same on all ranks. pictures: their rows, with `references`. A reward that scores
-    none has no mean. Raises ValueError as `rewards.score` does, and for more unreadable pictures than `max_bad_images`.
+    none has no mean. Raises what `rewards.score` does, ValueError for more unreadable pictures than `max_bad_images`.
     """
     if not functions:
         return {}
@@ -34,7 +34,7 @@ def reward_means(
     for function in functions:
         bad = BadImageCounter(len(items), args.max_bad_images)
         batches = in_batches(items, args.per_device_eval_batch_size)
-        scored = score_items(function, items, batches, on_bad=bad.extend)
+        scored = score_items(function, items, batches, on_bad=bad.extend, timeout=args.reward_timeout)
         values = [value for batch in scored for value in batch.values if value is not None]
         sums[function.__name__] = sum(values), len(values)
     everywhere = gather_object([sums])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
@@ -139,15 +139,16 @@ class GrammarTrainer(RewardTrainer):
             compute_metrics=accuracies,
         )
 
-    def _collate(self, items: Sequence[list[tuple[str, int]]]) -> dict[str, Tensor]:
+    def _collate(self, items: Sequence[list[tuple[str, int]]]) -> dict[str, Any]:
         flat = [pair for item in items for pair in item]
         kinds = torch.tensor([kind for _, kind in flat])
-        return {**self._bare().tokenize([text for text, _ in flat]), "labels": kinds}
+        rows = [{"caption": text, "kind": "real" if kind == REAL else KINDS[kind]} for text, kind in flat]
+        return {**self._bare().tokenize([text for text, _ in flat]), "labels": kinds, "rows": rows}
 
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:

@@ -86,15 +86,20 @@ class MultiTapArguments(JudgmentArguments, RewardArguments):
 
 
 class RatedCollator:
-    """Rated captions as inputs of the model and `labels` [B] on [0, 1]. Raises ValueError for a broken picture."""
+    """Rated captions as inputs of the model, `labels` [B] on [0, 1], and `rows` for messages.
+
+    Raises ValueError for a broken picture.
+    """
 
     def __init__(self, model: RatingModel) -> None:
         self.prompt, self.settings, self.dtype = model.prompt, model.settings, model.lvlm.dtype
 
-    def __call__(self, rows: Sequence[JudgedCaption]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[JudgedCaption]) -> dict[str, Any]:
         pictures = [[open_image(path) for path in row.pictures] for row in rows]
         inputs = as_dtype(self.prompt(pictures, [row.caption for row in rows]), self.dtype)
-        return {**inputs, "labels": torch.tensor([self.settings.scaled(row.rating) for row in rows])}
+        labels = torch.tensor([self.settings.scaled(row.rating) for row in rows])
+        named = [{"image_id": row.image_id, "caption": row.caption, "rating": row.rating} for row in rows]
+        return {**inputs, "labels": labels, "rows": named}
 
 
 class MultiTapTrainer(RewardTrainer):
@@ -121,15 +126,19 @@ class MultiTapTrainer(RewardTrainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
         """Squared error, averaged over the batch; with `return_outputs` the ratings [B] too."""
         labels = inputs["labels"]
-        ratings = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        ratings = model(**_of_model(inputs))
         loss = nn.functional.mse_loss(ratings, labels.to(ratings.dtype))
         return (loss, {"ratings": ratings}) if return_outputs else loss
+
+
+def _of_model(batch: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in batch.items() if name not in ("labels", "rows")}
 
 
 def rating_scale(rows: Sequence[JudgedCaption], given: Sequence[float] | None) -> tuple[float, float]:
@@ -170,7 +179,7 @@ def embed_all(
     loader: DataLoader = DataLoader(list(rows), batch_size=batch_size, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
     embeddings, ratings = [], []
     for batch in progress(loader, desc="embedding", unit="batch", leave=False):
-        inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
+        inputs = {name: value.to(model.device) for name, value in _of_model(batch).items()}
         embedded = model.embed(**inputs)
         embeddings.append(embedded.cpu().numpy())
         ratings.append(model.rate(embedded).cpu().numpy())

@@ -7,12 +7,14 @@ from typing import Any
 
 from rewards.score import NotFiniteReward
 from rlcap.console import say
+from rlcap.failures import Failure
 
 FOLDER = "not_finite"
+NOTED = ("image_id", "references", "captions", "caption", "rating", "kind")  # of a row
 
 
-class NotFinite(ValueError):
-    """The loss of a micro-batch, or the gradient of a step, is NaN or infinite."""
+class NotFinite(Failure, ValueError):
+    """The loss of a micro-batch, the gradient of a step, or a reward is NaN or infinite."""
 
 
 CAUGHT = (NotFinite, NotFiniteReward)
@@ -30,27 +32,20 @@ class SkippedBatches:
         self.count = 0
 
     def skip(self, reason: ValueError, step: int, rows: Sequence[Mapping[str, Any]], samples: Sequence[str]) -> None:
-        """Notes a batch. Raises `reason`, with where the batch is, where no more may be skipped.
+        """Notes a batch. Raises NotFinite, with where the batch is, where no more may be skipped.
 
         rows: of the micro-batch; of the last one where it is the gradient. samples: the sampled captions, all of a
-        picture behind each other; none where nothing is sampled.
+        row behind each other; none where nothing is sampled.
         """
         each = len(samples) // len(rows) if rows else 0
-        pictures = [
-            {"image_id": row["image_id"], **_texts(row), "samples": list(samples[b * each : (b + 1) * each])}
-            for b, row in enumerate(rows)
-        ]
+        noted = [{name: row[name] for name in NOTED if name in row} for row in rows]
+        for b, row in enumerate(noted if each else []):
+            row["samples"] = list(samples[b * each : (b + 1) * each])
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, "reason": str(reason), "pictures": pictures}) + "\n")
+            lines.write(json.dumps({"step": step, "reason": str(reason), "rows": noted}) + "\n")
         self.count += 1
         if self.count > self.most:
             allowed = f"; {self.most} were skipped before (max_not_finite)" if self.most else ""
-            raise type(reason)(
-                f"{reason}, at step {step}; the batch is the last line of {self.file}{allowed}"
-            ) from None
+            raise NotFinite(f"{reason}, at step {step}; the batch is the last line of {self.file}{allowed}") from None
         say(f"rlcap: step {step}: {reason}; skipped ({self.count} of at most {self.most}), see {self.file}")
-
-
-def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("references", "captions") if name in row}

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rewards.dual_encoder import DualEncoder
 from rlcap.console import progress
 from rlcap.data.images import BadImageCounter
 from rlcap.evaluation.retrieval import retrieval
+from rlcap.launching.workers import stay_with_rank
 from rlcap.objectives.contrastive import info_nce
 from rlcap.training.gathering import gather_rows
 from rlcap.training.pac_arguments import PacArguments
@@ -23,9 +25,8 @@ from rlcap.training.pac_batches import PairCollator
 from rlcap.training.pac_model import PacModel, mean_of_frames
 from rlcap.training.randomness import seed_of
 from rlcap.training.reward_trainer import RewardTrainer
-from rlcap.training.running_means import RunningMeans
 
-MOST_SCALE = 100.0  # CLIP's bound on the inverse temperature
+MOST_SCALE = 100.0  # CLIP's bound on the inverse temperature; others, such as SigLIP, begin above it
 
 
 class PacTrainer(RewardTrainer):
@@ -50,10 +51,9 @@ class PacTrainer(RewardTrainer):
         generated_captions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(model, args, data_collator=collator, train_dataset=train_dataset, eval_dataset=eval_dataset)
-        self.add_callback(_BoundScale())
+        self.add_callback(_BoundScale(model.encoder))
         self.generated_captions = generated_captions or {}
         self.lambda_v, self.lambda_t = args.weights()
-        self.means = RunningMeans()
         self.bad_images = BadImageCounter(math.ceil(len(train_dataset) / args.world_size), args.max_bad_images)
 
     # One step
@@ -99,11 +99,14 @@ class PacTrainer(RewardTrainer):
         prefix = self.args.prefix.rstrip()
         return [f"{prefix} {caption}" if prefix else caption for caption in captions]
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means of the loss's terms since the last log."""
-        if "loss" in logs:
-            logs = {**logs, **self.means.drain(gather_object([self.means.state()]))}
-        super().log(logs, start_time)
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Adds the pictures that could not be decoded."""
+        return {**super().checkpoint_state(), "bad_images": list(self.bad_images.bad.items())}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Takes them back."""
+        super().restore_state(state)
+        self.bad_images.extend(state["bad_images"], warn=False)
 
     # Validation
 
@@ -148,6 +151,7 @@ class PacTrainer(RewardTrainer):
             batch_size=size,
             collate_fn=PairCollator(collator.preprocess, collator.vectors),
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=stay_with_rank,
         )
         bad = BadImageCounter(len(dataset), self.args.max_bad_images)
         seen: list[Tensor] = []
@@ -203,11 +207,17 @@ class PacTrainer(RewardTrainer):
 
 
 class _BoundScale(TrainerCallback):
-    """Keeps the inverse temperature at 100 or less, as CLIP does: between steps, so that it can fall again."""
+    """Keeps the inverse temperature at 100 or less, as CLIP does: between steps, so that it can fall again.
+
+    An encoder that has a higher one before it is tuned is kept at that.
+    """
+
+    def __init__(self, encoder: DualEncoder) -> None:
+        self.most = max(math.log(MOST_SCALE), float(encoder.logit_scale.detach()))
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         encoder = model.encoder
         with torch.no_grad():
-            encoder.logit_scale.clamp_(max=math.log(MOST_SCALE))
+            encoder.logit_scale.clamp_(max=self.most)

@@ -19,8 +19,10 @@ from captioners.weights import fingerprint
 from rlcap.captioning import evaluating
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains, unpadded
 from rlcap.console import say
+from rlcap.data.blind import VISUAL
 from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.content import looked_at
+from rlcap.data.fingerprint import rows_fingerprint
 from rlcap.data.write_features import frames_of
 from rlcap.evaluation.ranking import means, ranking_sums
 from rlcap.objectives.ranking import bradley_terry, implicit_rewards, lambda_loss, plackett_luce, ranked
@@ -29,8 +31,8 @@ from rlcap.training.captioner_trainer import Batch, CaptionerTrainer
 from rlcap.training.chain_measures import chain_sums
 from rlcap.training.chain_rows import captioned_pictures, check_chains
 from rlcap.training.ranking_arguments import RankingArguments
-from rlcap.training.reference import AdaptersOff, FrozenCopy, Reference, Stored, Visual
-from rlcap.training.reference_store import fingerprint_of, preprocessing_of, stored_chains
+from rlcap.training.reference import AdaptersOff, FrozenCopy, Reference, Stored, Visual, placed
+from rlcap.training.reference_store import preprocessing_of, stored_chains
 
 
 class RankingTrainer(CaptionerTrainer):
@@ -77,6 +79,7 @@ class RankingTrainer(CaptionerTrainer):
         """Trains; before that the reference is stored, where it is to be, by the captioner as it is now."""
         if self.args.reference == "stored":
             self._reference = Stored(self._stored(self.train_dataset, "reference"))
+            self.data_collator = self._reference.collator(self.data_collator)
             if self.eval_dataset is not None:
                 self._under_reference(self.eval_dataset)
         return super().train(*what, **options)
@@ -230,6 +233,7 @@ class RankingTrainer(CaptionerTrainer):
                 workers=args.dataloader_num_workers,
                 max_bad_images=args.max_bad_images,
                 positions=positions,
+                share_of=math.ceil(len(dataset) / args.world_size),
                 bar=bar if shown else None,
             )
 
@@ -238,7 +242,7 @@ class RankingTrainer(CaptionerTrainer):
         args = self.args
         header = {
             "weights": self._start_weights,
-            "chains": fingerprint_of(dataset),
+            "chains": rows_fingerprint(dataset, of=(*VISUAL, "captions")),
             "max_caption_length": args.max_caption_length,
             "precision": self.accelerator.mixed_precision,
             "prompt": self.captioner.prompt,
@@ -249,7 +253,8 @@ class RankingTrainer(CaptionerTrainer):
         def score(positions: Any) -> Any:
             if self.state.global_step:
                 raise ValueError("the reference of these chains was not stored before the training: call train() first")
-            return self._score(self.captioner, dataset, positions, bar)
+            with placed(self.captioner, self.accelerator.device):
+                yield from self._score(self.captioner, dataset, positions, bar)
 
         return stored_chains(
             self.run_dir / "reference" if args.reference_dir is None else Path(args.reference_dir),
@@ -258,5 +263,6 @@ class RankingTrainer(CaptionerTrainer):
             score,
             rank=args.process_index,
             world=args.world_size,
+            retry=not self.state.global_step,  # later the captioner is another one
             wait=self.accelerator.wait_for_everyone,
         )

@@ -1,7 +1,7 @@
 """The reference of ranking-DPO and of KL penalties: what the captioner said when the training began."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rlcap.chain_scoring import LogProbs
 from rlcap.training.sharded import will_shard
 
 Visual = dict[str, Tensor] | VisualContext
+UNREAD = "could not be decoded when the reference was stored; the next start tries it again"
 
 
 def frozen_copy(captioner: Captioner, accelerator: Accelerator) -> Captioner:
@@ -34,6 +35,21 @@ def frozen_copy(captioner: Captioner, accelerator: Accelerator) -> Captioner:
     kept = {id(parameter): parameter for parameter in captioner.parameters() if not parameter.requires_grad}
     reference = copy.deepcopy(captioner, memo=shared | kept)
     return reference.to(accelerator.device).requires_grad_(False).eval()
+
+
+@contextmanager
+def placed(captioner: Captioner, device: torch.device) -> Iterator[None]:
+    """The captioner, whole, on `device` for the length of the block, and then where it was.
+
+    Under FSDP2, DeepSpeed and bf16_full_eval transformers leaves it on the CPU until the training begins. It goes back,
+    so that no whole copy is in the device's memory when shards are made of it.
+    """
+    before = captioner.device
+    captioner.to(device)
+    try:
+        yield
+    finally:
+        captioner.to(before)
 
 
 class FrozenCopy:
@@ -102,11 +118,15 @@ class AdaptersOff:
 class Stored:
     """Log-probabilities computed before the training: no second model, and nothing to compute.
 
-    chains: those of each row of the training set, by the row's `position`; None for pictures that cannot be decoded.
+    chains: those of each row of the training set, by the row's `position`; None for pictures that could not be decoded.
     """
 
     def __init__(self, chains: Sequence[LogProbs | None]) -> None:
         self._chains = chains
+
+    def collator(self, collate: Callable[[list[Any]], dict[str, Any]]) -> "Referenced":
+        """A VisualCollator that leaves out the rows for which nothing is stored."""
+        return Referenced(collate, frozenset(k for k, chain in enumerate(self._chains) if chain is None))
 
     def log_probs(self, rows: Sequence[Mapping[str, Any]], visual: Visual, captions: CaptionTokens) -> Tensor:
         """As FrozenCopy's, looked up by the rows; ValueError where others are stored for them."""
@@ -114,13 +134,28 @@ class Stored:
         for b, row in enumerate(rows):
             chain = self._chains[row["position"]]
             lengths = captions.mask[b].sum(-1)[captions.caption_mask[b]].tolist()
-            if chain is None or [len(own) for own in chain] != lengths:
+            if chain is None:
+                raise ValueError(f'no reference is stored of a chain of "{row["image_id"]}": {UNREAD}')
+            if [len(own) for own in chain] != lengths:
                 raise ValueError(
                     f'what is stored as the reference of a chain of "{row["image_id"]}" is of other captions'
                 )
             for k, own in enumerate(chain):
                 values[b, k, : len(own)] = own
         return values.to(captions.ids.device)
+
+
+class Referenced:
+    """Collates rows, and leaves out those `without` a reference, by their `position`, as bad; picklable."""
+
+    def __init__(self, collate: Callable[[list[Any]], dict[str, Any]], without: frozenset[int]) -> None:
+        self._collate, self._without = collate, without
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the collator returns for the rows with a reference; `bad` has the others too."""
+        batch = self._collate([row for row in rows if row["position"] not in self._without])
+        bad = [(f'the picture of "{row["image_id"]}"', UNREAD) for row in rows if row["position"] in self._without]
+        return {**batch, "bad": [*batch["bad"], *bad]}
 
 
 Reference = FrozenCopy | AdaptersOff | Stored

@@ -1,32 +1,38 @@
 """Reference log-probabilities of chains on the disk: computed once, by all processes together, and never twice.
 
 What determines them makes up a key: the captioner's weights, the chains, and the settings under which they are scored.
-A folder of that name holds `header.json`, which says what the key is made of, and a file a process, to which a record a
-chain is appended. A killed run loses a batch; the next one reads all files, however many processes wrote them, and
-does what is left.
+A folder of that name holds `header.json`, which says what the key is made of, and files of records, one a chain. Every
+process of every run writes a file of its own and none of another's, so runs may share the folder, at once too. A killed
+run loses a batch; the next one reads all files, whoever wrote them, and does what is left.
+
+A record is a checksum (CRC-32) of all that follows it, the number of bytes behind that number, both uint32, and int64:
+the chain's position, the number of its captions, their lengths; then float32: the values. All little-endian.
 """
 
 import hashlib
 import json
 import os
+import struct
+import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from PIL import Image
 
 from captioners.base import Captioner
 from rlcap.chain_scoring import LogProbs
-from rlcap.data.blind import VISUAL
+from rlcap.data.features import write_whole
 from rlcap.disk import writing
-from rlcap.tracking.run_directory import write_json
 
-FORMAT = 1
+FORMAT = 2
 UNSCORED = -1  # in the place of the number of captions: the picture cannot be decoded
-FLUSHED = 32  # chains between two writes to the disk
+FLUSHED = 32  # chains a write to the disk
+_CHECKSUM, _FRAME = struct.Struct("<I"), struct.Struct("<II")
 Score = Callable[[Sequence[int]], Iterator[tuple[int, LogProbs | None]]]
 
 
@@ -38,27 +44,29 @@ def stored_chains(
     *,
     rank: int = 0,
     world: int = 1,
+    retry: bool = True,
     wait: Callable[[], None] = lambda: None,
 ) -> list[LogProbs | None]:
     """The log-probabilities of `number` chains, by their positions, from the disk; `score` computes what is not there.
 
     folder: of all keys; processes on several machines need one that they share. header: what determines the values.
-    score: positions to (position, log-probabilities), None for a picture that cannot be decoded. wait: until all
-    processes are here. Rank `rank` of `world` does every `world`-th of the chains that are missing.
+    score: positions to (position, log-probabilities), None for a picture that cannot be decoded. retry: whether such
+    pictures of earlier runs are tried again. wait: until all processes are here. Rank `rank` of `world` does those that
+    are missing of every `world`-th chain.
     """
     place = folder / key_of(header)
     known = _read(place)
-    wait()  # before anybody writes: all see the same chains missing
-    missing = [position for position in range(number) if position not in known]
-    mine = missing[rank::world]
+    done = {position for position, chain in known.items() if chain is not None or not retry}
+    # Of all chains, not of the missing ones: beside a run that is writing, no two processes see the same ones missing.
+    mine = [position for position in range(rank, number, world) if position not in done]
     if mine:
-        if rank == 0:
-            write_json(place / "header.json", dict(header))
-        with _Records(place / f"{rank}.bin") as records:
+        with _Records(place, header) as records:
             for position, chain in score(mine):
-                records.append(position, chain)
+                if chain is not None or position not in known:
+                    records.append(position, chain)
     wait()
-    known = _read(place) if missing else known
+    if len(done) < number:
+        known = _read(place)
     lost = [position for position in range(number) if position not in known]
     if lost:
         raise ValueError(
@@ -73,15 +81,6 @@ def key_of(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps({"format": FORMAT, **header}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fingerprint_of(dataset: datasets.Dataset) -> str:
-    """A hash of the chains of a data set: their ids, captions, order, and the paths (not the content) of pictures."""
-    digest = hashlib.sha256()
-    columns = [name for name in ("image_id", *VISUAL, "captions") if name in dataset.column_names]
-    for row in dataset.select_columns(columns):
-        digest.update(json.dumps([row[name] for name in columns], default=_named).encode() + b"\n")
-    return f"sha256:{digest.hexdigest()}"
-
-
 def preprocessing_of(captioner: Captioner) -> str:
     """A hash of what a captioner's preprocessor makes of a fixed picture, which sees every setting."""
     made = captioner.preprocess([Image.linear_gradient("L").resize((160, 120)).convert("RGB")])
@@ -92,67 +91,74 @@ def preprocessing_of(captioner: Captioner) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _named(value: Any) -> str:
-    """Pictures that are no paths: a hash of their bytes."""
-    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
-
-
 class _Records:
-    """A process's file, appended to; half a record at its end, which a kill has left, is cut off first."""
+    """The file of one process alone, which is there from the first records on."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = path.parent
-        self._file: BinaryIO = path.open("a+b")
-        self._file.seek(0)
-        content = self._file.read()
-        self._file.truncate(_parse(content)[1])
-        self._since_flush = 0
+    def __init__(self, place: Path, header: Mapping[str, Any]) -> None:
+        self._place, self._path = place, place / f"{uuid.uuid4().hex}.bin"
+        self._waiting: list[bytes] = []
+        with self._writing():
+            place.mkdir(parents=True, exist_ok=True)
+            write_whole(place / "header.json", json.dumps(dict(header), indent=1).encode())
 
     def append(self, position: int, chain: LogProbs | None) -> None:
-        lengths = [len(own) for own in chain or ()]
-        head = [position, UNSCORED if chain is None else len(lengths), *lengths]
-        self._file.write(np.array(head, dtype="<i8").tobytes())
-        for own in chain or ():
-            self._file.write(own.numpy().astype("<f4").tobytes())
-        self._since_flush += 1
-        if self._since_flush >= FLUSHED:
+        self._waiting.append(_record(position, chain))
+        if len(self._waiting) >= FLUSHED:
             self._flush()
 
     def _flush(self) -> None:
-        with writing("the reference's log-probabilities", self._folder):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._since_flush = 0
+        content, self._waiting = b"".join(self._waiting), []
+        if content:
+            with self._writing(), self._path.open("ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing("the reference's log-probabilities", self._place)
 
     def __enter__(self) -> "_Records":
         return self
 
     def __exit__(self, *error: object) -> None:
         self._flush()
-        self._file.close()
 
 
 def _read(place: Path) -> dict[int, LogProbs | None]:
+    """What is known of chains, by their positions: values, or None where no run could decode the picture."""
     found: dict[int, LogProbs | None] = {}
     for path in sorted(place.glob("*.bin")):
-        found.update(_parse(path.read_bytes())[0])
+        for position, chain in whole_records(path.read_bytes()):
+            found[position] = found.get(position) if chain is None else chain
     return found
 
 
-def _parse(content: bytes) -> tuple[dict[int, LogProbs | None], int]:
-    """The whole records of a file, and the byte at which they end."""
-    found: dict[int, LogProbs | None] = {}
-    end = 0
-    while len(content) - end >= 16:
-        position, captions = np.frombuffer(content, "<i8", 2, end).tolist()
-        count = max(captions, 0)
-        lengths = np.frombuffer(content[end + 16 : end + 16 + 8 * count], "<i8").tolist()
-        start = end + 16 + 8 * count
-        stop = start + 4 * sum(lengths)
-        if len(lengths) < count or stop > len(content):
-            break
-        values = torch.from_numpy(np.frombuffer(content[start:stop], "<f4").astype(np.float32))
-        found[position] = None if captions == UNSCORED else list(values.split(lengths))
-        end = stop
-    return found, end
+def _record(position: int, chain: LogProbs | None) -> bytes:
+    lengths = [len(own) for own in chain or ()]
+    head = [position, UNSCORED if chain is None else len(lengths), *lengths]
+    values = (own.numpy().astype("<f4").tobytes() for own in chain or ())
+    content = b"".join([np.array(head, dtype="<i8").tobytes(), *values])
+    # Over the number of bytes too: of zeros, which a crash may leave, it would else be right.
+    sized = struct.pack("<I", len(content)) + content
+    return _CHECKSUM.pack(zlib.crc32(sized)) + sized
+
+
+def whole_records(content: bytes) -> Iterator[tuple[int, LogProbs | None]]:
+    """The records of a file up to the first that is torn."""
+    start = 0
+    while len(content) - start >= _FRAME.size:
+        checksum, size = _FRAME.unpack_from(content, start)
+        end = start + _FRAME.size + size
+        if end > len(content) or zlib.crc32(content[start + _CHECKSUM.size : end]) != checksum:
+            return
+        yield _parsed(content[start + _FRAME.size : end])
+        start = end
+
+
+def _parsed(content: bytes) -> tuple[int, LogProbs | None]:
+    position, captions = np.frombuffer(content, "<i8", 2).tolist()
+    if captions == UNSCORED:
+        return position, None
+    lengths = np.frombuffer(content, "<i8", captions, 16).tolist()
+    values = np.frombuffer(content, "<f4", offset=16 + 8 * captions).astype(np.float32)
+    return position, list(torch.from_numpy(values).split(lengths))

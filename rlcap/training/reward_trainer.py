@@ -1,12 +1,14 @@
 """What the trainers of learned rewards share: whole checkpoints, the best model, metrics.jsonl, going on."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainingArguments
@@ -17,9 +19,12 @@ from rlcap.recipes import check_types
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints, told_to_stop
 from rlcap.training.arguments import require, settings_of
-from rlcap.training.ended_run import EndingTrainer
 from rlcap.training.freed_memory import keep_freed_memory
+from rlcap.training.not_finite import NotFinite, SkippedBatches
+from rlcap.training.out_of_memory import advised
+from rlcap.training.resumable import ResumableTrainer
 from rlcap.training.run import refuse_another_run, trackers
+from rlcap.training.running_means import RunningMeans
 
 TRAINED_FILE = "trained.safetensors"
 FINAL = "final"  # the reward, in the run's folder
@@ -33,7 +38,7 @@ class RewardArguments(TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
     eval_strategy: str = field(default="epoch", metadata={"help": "when validation is measured: epoch, steps or no"})
     save_strategy: str = field(default="epoch", metadata={"help": "when a checkpoint is written: epoch, steps or no"})
-    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints to keep"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "complete checkpoints to keep"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "stays false: batches are made here"})
     label_names: list[str] | None = field(
         default_factory=lambda: ["labels"], metadata={"help": "stays so: what batches call their targets"}
@@ -60,16 +65,23 @@ class RewardArguments(TrainingArguments):
         # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
         self.trackers = [name for name in reported if name in ("wandb", "tensorboard")]
         self.report_to = [name for name in reported if name not in self.trackers]
+        # Rotation is ours (a checkpoint counts once it is complete), so transformers' own is told to keep all.
+        self.checkpoints_kept = self.save_total_limit
+        self.save_total_limit = None
 
 
-class RewardTrainer(EndingTrainer):
+class RewardTrainer(ResumableTrainer):
     """Trains a model that has `save(directory)`, in one process or with DDP; a checkpoint keeps what trains.
 
     The model that is best by `metric_for_best_model` is in `final/` of the run's folder, the last one where nothing is
-    evaluated.
+    evaluated. A loss or gradient that is NaN or infinite stops the run (not_finite.py); for that batches name their
+    "rows".
+
+    means: a subclass adds to them what is logged beside the loss.
     """
 
     args: RewardArguments
+    memory_keys: ClassVar[tuple[str, ...]] = ("per_device_train_batch_size",)
 
     def __init__(self, model: nn.Module, args: RewardArguments, **options: Any) -> None:
         if args.device.type == "cpu":
@@ -81,7 +93,9 @@ class RewardTrainer(EndingTrainer):
                 "to save. Train with LoRA where a model does not fit"
             )
         self.model_accepts_loss_kwargs = False  # **inputs of a forward are no loss arguments: Trainer averages
-        self.run_dir = Path(str(args.output_dir))
+        self.means = RunningMeans()
+        self._skipped = SkippedBatches(self.run_dir, args.process_index, 0)
+        self._rows: Sequence[Mapping[str, Any]] = ()  # of the last micro-batch
         for callback in trackers(args):
             self.add_callback(callback)
 
@@ -91,18 +105,52 @@ class RewardTrainer(EndingTrainer):
 
     def export(self) -> None:
         """Writes the reward as it is now into its folder, which appears whole or not at all."""
+        self._require_finite()
         if self.args.should_save:
             with checkpoints.whole_directory(self.run_dir / FINAL) as unfinished:
                 self._bare().save(unfinished)
         self.accelerator.wait_for_everyone()
 
+    # One step
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Trainer's. Raises NotFinite where the loss is NaN or infinite, its batch written down."""
+        self._rows = inputs["rows"]
+        with advised(self.args, self.memory_keys):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        share = loss.item()  # of the step's loss, which is the mean over its micro-batches
+        if not math.isfinite(share):
+            self._skipped.skip(NotFinite(f"the loss is {share}"), self.state.global_step, self._rows, ())
+        self.means.add("loss", share, 1 / self.current_gradient_accumulation_steps)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Trainer's, the same on all ranks, before the optimizer moves anything by it."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        # Under fp16 infinite ones are usual: the scaler skips these steps, and scales less.
+        if self.accelerator.scaler is None and not math.isfinite(norm):
+            reason = NotFinite("the gradient is NaN or infinite")
+            self._skipped.skip(reason, self.state.global_step, self._rows, ())
+        return norm
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs, and writes the line to `metrics.jsonl` too. Raises ValueError where the loss is no number."""
+        """Logs with the means since the last log over all ranks, and writes the line to `metrics.jsonl` too."""
+        if "loss" in logs:
+            logs = {**logs, **self.means.drain(gather_object([self.means.state()]))}
         super().log(logs, start_time)
-        if not torch.isfinite(torch.tensor(float(logs.get("loss", 0.0)))):
-            raise ValueError(f"the loss is {logs['loss']} at step {self.state.global_step}")
         if self.is_world_process_zero() and "train_runtime" not in logs:
             run_directory.append_metrics(self.run_dir / "metrics.jsonl", self.state.global_step, logs)
+
+    # Checkpoints
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Adds what was counted since the last log."""
+        return {**super().checkpoint_state(), "means": self.means.state()}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Takes that back."""
+        super().restore_state(state)
+        self.means.restore(state["means"])
 
     def _bare(self) -> Any:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -122,12 +170,15 @@ class RewardTrainer(EndingTrainer):
             )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        written = self.run_dir / f"{checkpoints.PREFIX}{self.state.global_step}"
-        with checkpoints.room_for(written.name, written):
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()  # every rank writes a file of its own, and the marker lists them all
-            if self.args.should_save:
-                checkpoints.mark_complete(written)
+        self._require_finite()
+        super()._save_checkpoint(model, trial)
+
+    def _require_finite(self) -> None:
+        wrong = [name for name, parameter in self.trained().items() if not parameter.isfinite().all()]
+        if wrong:
+            raise NotFinite(
+                f"{len(wrong)} weights are NaN or infinite after step {self.state.global_step}: {', '.join(wrong[:5])}"
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         directory = Path(resume_from_checkpoint)
@@ -138,9 +189,6 @@ class RewardTrainer(EndingTrainer):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(stored[name])
-        if self.is_world_process_zero():
-            step = int(directory.name.removeprefix(checkpoints.PREFIX))
-            run_directory.truncate_metrics(self.run_dir / "metrics.jsonl", step)
 
 
 def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | None = None) -> Path:
@@ -159,8 +207,6 @@ def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | N
         say(f"rlcap: {trained:,} of {sum(p.numel() for p in trainer._bare().parameters()):,} parameters train")
         if resume is not None:
             say(f"rlcap: going on from {resume}")
-        else:
-            run_directory.truncate_metrics(run_dir / "metrics.jsonl", -1)
     told_to_stop.train(trainer, resume)
     if args.eval_strategy == "no" or trainer.state.best_metric is None:
         trainer.export()

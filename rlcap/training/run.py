@@ -25,6 +25,7 @@ from rlcap.data.features import FeatureStore
 from rlcap.data.source_kind import kind_of
 from rlcap.data.stream import CaptionStream
 from rlcap.data.write_features import stored_features
+from rlcap.failures import under_way
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints, told_to_stop
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, settings_of
@@ -40,6 +41,7 @@ MAY_CHANGE = {
     *("output_dir", "num_train_epochs", "max_steps", "early_stopping_patience", "early_stopping_threshold"),
     *("report_to", "run_name", "disable_tqdm", "log_level", "samples_logged", "sample_checkers", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers", "picture_timeout"),
+    *("reward_timeout", "ddp_broadcast_buffers"),
 }
 
 
@@ -193,9 +195,10 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     if resume is not None and trainer.is_world_process_zero():
         say(f"rlcap: going on from {resume}")
     told_to_stop.train(trainer, resume, can_save=trainer.can_save)
-    trainer.save_captioner(run_dir / "final")
-    if args.push_to_hub:
-        trainer.push_to_hub()
+    with under_way():
+        trainer.save_captioner(run_dir / "final")
+        if args.push_to_hub:
+            trainer.push_to_hub()
     return run_dir
 
 

@@ -33,9 +33,6 @@ class SCSTArguments(CaptionerTrainingArguments):
     reward_options: dict | str | None = field(
         default=None, metadata={"help": "name -> options of a reward (on the command line: JSON)"}
     )
-    reward_timeout: float = field(
-        default=600.0, metadata={"help": "seconds that a reward may take for a batch; 0 waits for ever"}
-    )
     overlap_rewards: bool = field(
         default=True,
         metadata={"help": "score a micro-batch in a thread while the next one is sampled (with gradient accumulation)"},
@@ -121,7 +118,6 @@ class SCSTArguments(CaptionerTrainingArguments):
             f"2 or more with objective {self.objective}",
         )
         self._check_iterations()
-        require(self.reward_timeout >= 0, "reward_timeout", self.reward_timeout, "0 or more")
         require(self.beta > 0, "beta", self.beta, "above 0")
         require(self.dico_temperature > 0, "dico_temperature", self.dico_temperature, "above 0")
         require(self.kl_beta >= 0, "kl_beta", self.kl_beta, "0 or more")

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from rlcap.data.images import BadImageCounter
 from rlcap.data.stream import CaptionStream, Given, StreamBatches
+from rlcap.launching.workers import stay_with_rank
 from rlcap.training.arguments import CaptionerTrainingArguments
 from rlcap.training.rank_batches import RankBatches
 
@@ -60,6 +61,7 @@ class TrainingRows:
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=workers,
+            worker_init_fn=stay_with_rank,
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
             pin_memory=args.dataloader_pin_memory,
         )

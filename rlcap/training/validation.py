@@ -19,10 +19,10 @@ from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
 from rlcap.training.arguments import CaptionerTrainingArguments
 from rlcap.training.eval_rewards import reward_means
 from rlcap.training.out_of_memory import advised
-from rlcap.training.resumable import ResumableTrainer
+from rlcap.training.saving import SavingTrainer
 
 
-class ValidatingTrainer(ResumableTrainer):
+class ValidatingTrainer(SavingTrainer):
     """Evaluates by generating captions, keeps the best captioner as `best/`, and stops where it no longer gains.
 
     features: grid features written by `rlcap features`; pictures are then not opened.

@@ -54,6 +54,9 @@ def test_rules_then_show(captions: Path, tmp_path: Path) -> None:
     assert edit["kind"] in shown.out
     assert "(was: " in shown.out
     assert "Two men in red hats sit on a bench ." in shown.out
+    captions.write_text(captions.read_text().replace("red", "blue"))
+    assert rlcap(words, tmp_path).code == 0
+    assert load_chains(out)[0]["captions"][0].startswith("Two men in blue")
     none = rlcap(["chains", "show", str(out), "--image-id", "z"], tmp_path)
     assert none.code == 2
     assert "no such chains" in none.err

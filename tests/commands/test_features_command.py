@@ -41,6 +41,24 @@ def test_killed_and_started_again(data: Path, tmp_path: Path) -> None:
         assert (killed_store[f"p{index}"] == whole[f"p{index}"]).all()
 
 
+def test_each_rank_says_what_it_did(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["features", "--help"])
+    assert "share the pictures" in " ".join(capsys.readouterr().out.split())
+    tiny_grid_transformer("resnet").save_pretrained(tmp_path / "captioner")
+    (tmp_path / "images" / "4.png").write_text("no picture")
+    command = ["features", "--captioner", tmp_path / "captioner", "--data", data, "--output", tmp_path / "features"]
+    ranks = {"WORLD_SIZE": "3", "RANK": "1", "ACCELERATE_USE_CPU": "true"}
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    with pytest.warns(UserWarning, match="skipped a picture"):
+        main([str(argument) for argument in command])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"rank 1 of 3 is done: features of 3 of its 4 pictures are in {tmp_path / 'features'}" in said
+
+
 @pytest.mark.parametrize("command", ["xe", "scst"])
 def test_training_reads_them_and_opens_no_picture(command: str, data: Path, tmp_path: Path) -> None:
     captioner = tiny_grid_transformer("resnet")

@@ -57,6 +57,22 @@ def test_score(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "3 of 3 captions scored, mean 35.0000" in capsys.readouterr().out
 
 
+def test_scores_of_other_pictures_or_references_are_not_taken_for_these(given: list[str], tmp_path: Path) -> None:
+    rows = [{"image": f"{n}.png", "other": "1.png", "references": ["a dog"]} for n in range(2)]
+    data, own = tmp_path / "data.jsonl", ["--reward", "my_rewards:Width", *given, "--id-column", "image"]
+    (tmp_path / "captions.json").write_text(json.dumps({"0.png": "a dog", "1.png": "a cat"}))
+
+    def scores(*options: str) -> list[float]:
+        score([*own, "--data", str(data), *options])
+        return [row["score"] for row in json.loads((tmp_path / "out.json").read_text())["scores"]]
+
+    data.write_text("\n".join(map(json.dumps, rows)))
+    assert scores() == [11, 21]
+    assert scores("--image-column", "other") == [21, 21]
+    data.write_text("\n".join(json.dumps({**row, "references": ["a dog"] * 3}) for row in rows))
+    assert scores("--image-column", "other") == [23, 23]
+
+
 def test_score_with_document_frequencies_of_the_data(given: list[str], tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text(
         '{"image": "0.png", "references": ["a dog", "the dog"]}\n{"image": "1.png", "references": ["a red bus"]}'
@@ -67,6 +83,12 @@ def test_score_with_document_frequencies_of_the_data(given: list[str], tmp_path:
     assert result["header"]["reward"]["documents"] == 2
     first, second, third = (row["score"] for row in result["scores"])
     assert first > third > second == 0
+
+
+def test_a_reward_that_hangs_is_named(given: list[str], tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ndef slow(completions, **columns): time.sleep(60)\n")
+    with pytest.raises(RuntimeError, match=r"^slow: no answer within 0.2 seconds"):
+        score(["--reward", "slow:slow", *given, "--reward-timeout", "0.2"])
 
 
 def test_score_of_captions_alone(given: list[str], tmp_path: Path) -> None:
@@ -129,6 +151,20 @@ def test_rewards_count_on_the_corpus_of_the_command_line(tmp_path: Path) -> None
         described = json.loads((tmp_path / "out.json").read_text())["metrics"]["own"]["metric"]
         documents.append(described["documents"])
     assert documents == [2, 3]
+
+
+def test_the_corpus_may_be_one_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged.foil(tmp_path)
+    splits = ["train", "train", "train", "val"]
+    rows = [{"image": f"{n}.png", "references": ["a dog runs"], "split": own} for n, own in enumerate(splits)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    what = ["agreement", "--benchmark", "foil", "--data", str(tmp_path), "--metric", "own=rewards.cider_d:CiderD"]
+    what += ["--resamples", "0", "--output", str(tmp_path / "out.json"), "--corpus-split", "train"]
+    rlcap([*what, "--corpus", str(tmp_path / "data.jsonl")])
+    assert json.loads((tmp_path / "out.json").read_text())["metrics"]["own"]["metric"]["documents"] == 3
+    with pytest.raises(SystemExit):
+        rlcap(what)
+    assert "--corpus-split is 'train': name the --corpus" in capsys.readouterr().err
 
 
 def test_agreement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,31 @@ def test_ranks_share_an_epoch_exactly_once(stream: CaptionStream, world: int) ->
     assert seen == Counter({f"r{n}": 1 for n in range(24)})
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_ranks_whose_shards_are_all_of_another_split(tmp_path: Path, seed: int) -> None:
+    for split, rows_of in (("train", [3, 2]), ("val", [2, 2])):
+        (tmp_path / split).mkdir()
+        write_shards(tmp_path / split, rows_of, split=split)
+    stream = CaptionStream(f"{tmp_path}/{{train,val}}/{{0,1}}.tar", buffer=4)
+    seen: Counter[tuple[int, str]] = Counter()
+    for rank in range(2):
+        source = StreamBatches(stream, 1, seed, rank, 2, None)
+        for batch in source:
+            source.used()
+            if source.position.epoch > 5:
+                break
+            seen[source.position.epoch, batch[0]["image_id"]] += 1
+    assert seen == Counter({(epoch, f"r{n}"): 1 for epoch in range(6) for n in range(5)})
+
+
+def test_fewer_rows_than_ranks(tmp_path: Path) -> None:
+    write_shards(tmp_path, [2])
+    stream = CaptionStream(f"{tmp_path}/0.tar", buffer=4)
+    firsts = [batches(stream, 2, size=1, rank=rank, world=4) for rank in range(4)]
+    seen = Counter((state["epoch"], name) for ids, states in firsts for (name,), state in zip(ids, states, strict=True))
+    assert seen == Counter({(epoch, name): 1 for epoch in range(4) for name in ("r0", "r1")})
+
+
 def test_going_on_from_any_batch(stream: CaptionStream) -> None:
     for world, rank in ((1, 0), (3, 1), (7, 5)):
         ids, states = batches(stream, 12, rank=rank, world=world)
@@ -96,7 +121,7 @@ def test_going_on_opens_nothing_before_its_shard(stream: CaptionStream, monkeypa
 
 def test_other_splits_and_wrong_rows(tmp_path: Path) -> None:
     write_shards(tmp_path, [2], split="val")
-    with pytest.raises(ValueError, match='has no rows in the split "train" for process 0 of 1'):
+    with pytest.raises(ValueError, match=r'has no rows in the split "train"$'):
         batches(CaptionStream(f"{tmp_path}/0.tar", buffer=2), 1)
     assert sorted(batches(CaptionStream(f"{tmp_path}/0.tar", buffer=2, split="validation"), 1, size=2)[0][0]) == [
         "r0",

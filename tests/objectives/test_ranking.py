@@ -91,7 +91,10 @@ def test_lambda_loss_weighs_pairs_by_what_a_swap_would_cost() -> None:
     [
         lambda s: plackett_luce(s, RAGGED, label_smoothing=0.1).total,
         lambda s: bradley_terry(s, RAGGED, label_smoothing=0.1).total,
+        lambda s: bradley_terry(s, RAGGED, pairs="adjacent", label_smoothing=0.1).total,
+        lambda s: bradley_terry(s, RAGGED, pairs="best_worst").total,
         lambda s: lambda_loss(s, RAGGED).total,
+        lambda s: lambda_loss(s, RAGGED, label_smoothing=0.1).total,
         lambda s: dico(s, torch.tensor([[0.1, 0.4, 0.3, 0.2]] * 4), 5.0).total,
     ],
 )
@@ -99,8 +102,23 @@ def test_gradients_in_double_precision(loss) -> None:
     scores = SCORES.clone().requires_grad_(True)
     assert torch.autograd.gradcheck(loss, (scores,))
     (gradient,) = torch.autograd.grad(loss(scores), scores)
-    assert gradient[0].abs().min() > 0
+    assert gradient[0, [0, 3]].abs().min() > 0  # of the best and the worst, which all of them compare
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("length_normalized", [False, True])
+def test_gradients_of_implicit_rewards_in_double_precision(length_normalized: bool) -> None:
+    log_probs, reference = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True).unbind(0)
+    mask = torch.arange(4) < torch.tensor([[4, 2, 3], [1, 3, 0]])[..., None]
+
+    def rewards(values: Tensor) -> Tensor:
+        return implicit_rewards(values, reference, mask, 0.3, length_normalized=length_normalized)
+
+    assert torch.autograd.gradcheck(rewards, (log_probs,))
+    gradient, none = torch.autograd.grad(rewards(log_probs).sum(), (log_probs, reference), allow_unused=True)
+    lengths = mask.sum(-1, keepdim=True).clamp(min=1)
+    assert gradient.allclose(0.3 * mask.double() / (lengths if length_normalized else 1))
+    assert none is None
 
 
 def test_what_is_not_there_changes_nothing() -> None:

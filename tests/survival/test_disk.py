@@ -114,6 +114,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
 
 OUTPUTS = {
     "xe": ["--data", "nowhere.json", "--captioner", "nowhere", "--output_dir", "DISK/runs/xe"],
+    "scst": ["--data", "nowhere.json", "--captioner", "nowhere", "--rewards", "bleu", "--output_dir", "DISK/run"],
     "rank-dpo": ["--data", "nowhere.json", "--captioner", "nowhere", "--output_dir", "DISK/run"],
     "reward": ["grammar", "--data", "nowhere.json", "--encoder", "nowhere", "--output_dir", "DISK/run"],
     "features": ["--data", "nowhere.json", "--vision", "nowhere", "--output", "DISK/features"],
@@ -129,6 +130,9 @@ OUTPUTS = {
         "DISK/scores.json",
     ],
     "chains": ["--data", "nowhere.json", "--output", "DISK/chains.jsonl"],
+    "positives captions": ["--captioner", "nowhere", "--data", "nowhere.json", "--output", "DISK/captions.jsonl"],
+    "positives pictures": ["--model", "nowhere", "--data", "nowhere.json", "--output", "DISK"],
+    "evaluate": ["--predictions", "nowhere.json", "--references", "nowhere.json", "--output", "DISK/scores.json"],
 }
 
 
@@ -139,7 +143,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_first(
     with mounted(tmp_path / "disk", "ro") as disk:
         given = [text.replace("DISK", str(disk)) for text in OUTPUTS[command]]
         with pytest.raises(SystemExit) as end:
-            main([command, *given])
+            main([*command.split(), *given])
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert "cannot be written to (Read-only file system)" in said

@@ -23,6 +23,14 @@ def chain_dataset(folder: Path, number: int, most: int = 4) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def clip_dataset(folder: Path, number: int) -> Dataset:
+    """The same chains of clips of 1 to 3 of these pictures."""
+    pictures = chain_dataset(folder, number)
+    files = pictures["image"]
+    frames = [[files[(index + k) % number] for k in range(1 + index % 3)] for index in range(number)]
+    return pictures.remove_columns("image").add_column("frames", frames)  # type: ignore[call-arg]
+
+
 def ranking_trainer(
     captioner: Any, dataset: Dataset, output: Path, recorder: Recorder | None = None, **options: Any
 ) -> RankingTrainer:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -25,13 +26,14 @@ class Moment:
     """The `count`-th time that an audit event (`open`, `os.rename` …) is of paths in which `pattern` is found.
 
     The paths are joined by a space: "source destination" for `os.rename`, which `os.replace` and Path.rename are too.
-    `signal` is then sent.
+    `signal` is then sent, with `to_all` by another process to the command's data workers too.
     """
 
     event: str
     pattern: str
     count: int = 1
     signal: int = signal.SIGKILL
+    to_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,9 @@ def _kill(moment: Moment) -> None:
         if event == moment.event and re.search(moment.pattern, " ".join(map(str, arguments[:2]))):
             seen += 1
             if seen == moment.count and os.getpid() == process:  # data workers inherit the hook, not the fate
-                os.kill(process, moment.signal)
+                if moment.to_all:
+                    subprocess.run(["kill", f"-{int(moment.signal)}", "--", f"-{process}"], check=False)
+                else:
+                    os.kill(process, moment.signal)
 
     sys.addaudithook(hook)

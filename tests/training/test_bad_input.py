@@ -1,4 +1,4 @@
-"""What users get wrong: one message that names it, exit code 2, no traceback."""
+"""What users get wrong: one message that names it, exit code 2, no traceback. What goes wrong on the way is no such."""
 
 import importlib.util
 import json
@@ -15,6 +15,7 @@ from tiny import CAPTIONS, tiny_encoder_decoder, tiny_grid_transformer
 
 from rlcap.cli import main
 from rlcap.data.write_features import write_features
+from rlcap.failures import was_under_way
 from rlcap.training.arguments import MEASURED
 from rlcap.training.xe import XEArguments
 
@@ -45,11 +46,11 @@ def write_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def told(capsys: pytest.CaptureFixture[str], command: str, *arguments: Any) -> str:
+def told(capsys: pytest.CaptureFixture[str], command: str, *arguments: Any, code: int = 2) -> str:
     """The message with which a command ends."""
     with pytest.raises(SystemExit) as end:
         main([command, *map(str, arguments)])
-    assert end.value.code == 2
+    assert end.value.code == code
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert err.count("rlcap: ") == 1
@@ -79,6 +80,10 @@ def word_count(completions: list[str], **columns: Any) -> list[float]:
     return [float(len(completion.split())) for completion in completions]
 
 
+def failing_reward(completions: list[str], **columns: Any) -> list[float]:
+    raise ValueError("a word that the reward does not know")
+
+
 def short_reward(completions: list[str], **columns: Any) -> list[float]:
     return [0.0]
 
@@ -103,13 +108,10 @@ def short_reward(completions: list[str], **columns: Any) -> list[float]:
         ({"train_split": "trian"}, 'has no rows in the split "trian"; there are "train" (5), "val" (1)'),
         ({"eval_strategy": "steps", "val_split": "dev"}, 'has no rows in the split "dev"'),
         ({"eval_strategy": "epoch", "metric_for_best_model": "cidre"}, "it must be one of bleu_1, bleu_2"),
-        ({"rewards": "test_bad_input:nan_reward"}, "nan_reward: returned nan for the picture 'p"),
-        ({"rewards": "test_bad_input:short_reward"}, "short_reward: returned 1 values for 10 captions"),
         ({"config": "scst/nothing"}, "no recipe 'scst/nothing': it is no file, and the shipped ones are"),
         ({"vision": "x"}, "captioner, vision is"),
         ({"resume_from_checkpoint": "x"}, "the same command goes on from the last complete checkpoint"),
         ({"baseline": "beam_mean", "temperature": 0.5}, "1, 0 and 1 with baseline beam_mean: beams are not drawn"),
-        ({"rewards": "test_bad_input:lost_reward"}, "lost_reward: needs the column(s) mood"),
     ],
     ids=str,
 )
@@ -123,6 +125,30 @@ def test_each_has_its_message(
 ) -> None:
     found = told(capsys, "scst", *options(saved, data, tmp_path / "run", **others))
     assert message in found
+
+
+def test_a_reward_that_is_nan_is_told_and_no_mistake_of_the_recipe(
+    saved: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = options(saved, data, tmp_path / "run", rewards="test_bad_input:nan_reward")
+    assert "nan_reward: returned nan for the picture 'p" in told(capsys, "scst", *arguments, code=1)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ("failing_reward", "a word that the reward does not know"),
+        ("short_reward", "short_reward: returned 1 values for 10 captions"),
+        ("lost_reward", r"lost_reward: needs the column\(s\) mood"),
+    ],
+)
+def test_an_error_on_the_way_keeps_its_traceback(
+    reward: str, message: str, saved: Path, data: Path, tmp_path: Path
+) -> None:
+    arguments = options(saved, data, tmp_path / "run", rewards=f"test_bad_input:{reward}")
+    with pytest.raises(ValueError, match=message) as error:  # Python shows it, and ends with 1
+        main(["scst", *map(str, arguments)])
+    assert was_under_way(error.value)
 
 
 def test_debug_shows_the_traceback(saved: Path, data: Path, tmp_path: Path) -> None:
@@ -192,7 +218,7 @@ def test_a_text_file_named_jpg_is_skipped_and_too_many_stop(
     assert (tmp_path / "run" / "final").is_dir()
     write_rows(tmp_path, [row(0), row(1, image="text.jpg"), row(2, image="other.jpg"), row(3)])
     with pytest.warns(UserWarning, match="skipped a picture"):
-        found = told(capsys, "scst", *options(saved, data, tmp_path / "other", max_steps=4))
+        found = told(capsys, "scst", *options(saved, data, tmp_path / "other", max_steps=4), code=1)
     assert "2 of 4 pictures cannot be decoded, more than the 1 that max_bad_images allows" in found
     assert "text.jpg: is not a picture" in found
     assert "other.jpg: is not a picture" in found

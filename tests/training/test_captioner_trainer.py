@@ -1,6 +1,7 @@
 """What every trainer does: normalisation over micro-batches, frozen things that stay, parts, evaluation."""
 
 import copy
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tiny import CAPTIONERS, tiny_encoder_decoder, tiny_grid_transformer, vision
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captioners import EncoderDecoder
+from rewards.reward import as_reward
 from rlcap.data.write_features import write_features
 from rlcap.training.parts import parts_table
 from rlcap.training.xe import XEArguments, XETrainer
@@ -188,3 +190,22 @@ def test_best_is_kept_and_patience_ends_the_run(tmp_path: Path) -> None:
     now = trainer.captioner.state_dict()
     assert any(not tensor.equal(now[name]) for name, tensor in best.items())
     assert len(list((tmp_path / "run" / "captions").glob("eval-0*.json"))) == 3
+
+
+def test_a_reward_that_hangs_at_an_evaluation_is_named(tmp_path: Path) -> None:
+    def hangs(completions: list[str], **columns: Any) -> list[float]:
+        time.sleep(60)
+        return [0.0] * len(completions)
+
+    dataset = picture_dataset(tmp_path, 3)
+    args = XEArguments(
+        output_dir=str(tmp_path / "run"),
+        use_cpu=True,
+        disable_tqdm=True,
+        reward_timeout=0.3,
+        max_caption_length=24,
+        eval_max_new_tokens=4,
+    )
+    trainer = XETrainer(tiny_encoder_decoder(), args, dataset, dataset, eval_rewards=[as_reward(hangs)])
+    with pytest.raises(RuntimeError, match=r"hangs: no answer within 0\.3 seconds"):
+        trainer.evaluate()

@@ -217,6 +217,16 @@ def test_a_clip_is_the_mean_of_its_frames(tmp_path: Path) -> None:
     assert store.header["frames"] == 3
 
 
+def test_a_folder_of_another_pooling_is_refused(tmp_path: Path) -> None:
+    picture_path, _ = tiny_encoders(tmp_path, "vit")
+    pictures(1)[0].save(tmp_path / "0.png")
+    rated = [JudgedCaption("0", (str(tmp_path / "0.png"),), "a", (1.0,))]
+    how = {"grids": None, "batch_size": 1, "max_bad_images": 0.0}
+    picture_store(PictureEncoder.from_pretrained(picture_path, "mean"), rated, tmp_path / "vectors", **how)
+    with pytest.raises(ValueError, match="pooling: stored mean, now first"):
+        picture_store(PictureEncoder.from_pretrained(picture_path, "first"), rated, tmp_path / "vectors", **how)
+
+
 def test_one_pair_is_enough_to_train_on() -> None:
     train, val = judged(1, seed=0, preferences=True), judged(5, seed=1, preferences=True)
     assert len(train.preferences) == 1

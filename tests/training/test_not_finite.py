@@ -40,8 +40,8 @@ def test_a_reward_that_is_nan_stops_the_run_and_leaves_its_batch(tmp_path: Path)
     with pytest.raises(ValueError, match=rf"wrong_at: returned nan for the picture '{name}'.*rank_0.jsonl"):
         trainer.train()
     (line,) = written(tmp_path / "run")
-    assert name in [picture["image_id"] for picture in line["pictures"]]
-    assert all(len(picture["samples"]) == K and picture["references"] for picture in line["pictures"])
+    assert name in [picture["image_id"] for picture in line["rows"]]
+    assert all(len(picture["samples"]) == K and picture["references"] for picture in line["rows"])
 
 
 @pytest.mark.parametrize("updates", [1, 2])
@@ -83,7 +83,7 @@ def test_a_loss_and_a_gradient(where: str, tmp_path: Path, monkeypatch: pytest.M
     before = [parameter.clone() for parameter in trainer.captioner.parameters()]
     with pytest.raises(ValueError, match=f"the {where} is (nan|NaN).* at step 0; the batch is the last line of"):
         trainer.train()
-    assert len(written(tmp_path / "run")[0]["pictures"]) == 4
+    assert len(written(tmp_path / "run")[0]["rows"]) == 4
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.captioner.parameters(), strict=True))
 
 

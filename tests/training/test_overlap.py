@@ -97,5 +97,5 @@ def test_what_is_not_finite_is_written_down_with_its_own_micro_batch(tmp_path: P
 
     _, run = trained(tmp_path, as_reward(once_nan), max_steps=1, max_not_finite=1)
     (line,) = (run / "not_finite" / "rank_0.jsonl").read_text().splitlines()
-    assert [picture["image_id"] for picture in json.loads(line)["pictures"]] == list(dict.fromkeys(calls[1]))
+    assert [picture["image_id"] for picture in json.loads(line)["rows"]] == list(dict.fromkeys(calls[1]))
     assert len(calls) == 3

@@ -1,6 +1,7 @@
 """`rlcap reward pac`: it learns drawn scenes, is kept as it was, goes on, and reads generated positives."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import tiny_towers
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import rewards
 from rewards.dual_encoder_loading import load_dual_encoder
@@ -205,6 +206,17 @@ def test_numbers_go_to_tensorboard_under_our_names(scenes: Path, learned: Path, 
     events = EventAccumulator(str(output / "tensorboard"))
     events.Reload()
     assert {"loss/real", "temperature", "eval/r1", "eval/loss"} <= set(events.Tags()["scalars"])
+
+
+def test_a_temperature_beyond_clips_bound_stays(scenes: Path, random_clip: Path, tmp_path: Path) -> None:
+    """SigLIP begins at an inverse temperature of about 117."""
+    shutil.copytree(random_clip, tmp_path / "sharp")
+    weights = load_file(tmp_path / "sharp" / "model.safetensors")
+    weights["logit_scale"] = torch.tensor(math.log(117.0))
+    save_file(weights, tmp_path / "sharp" / "model.safetensors", {"format": "pt"})
+    short = {"tune": "projections", "max_steps": 1, "learning_rate": 1e-6, "eval_strategy": "no"}
+    run(scenes, tmp_path / "run", encoder=tmp_path / "sharp", **short)
+    assert 1 / report(tmp_path / "run")["temperature"] == pytest.approx(117.0, rel=1e-4)
 
 
 def test_patience_ends_a_run(scenes: Path, learned: Path, tmp_path: Path) -> None:

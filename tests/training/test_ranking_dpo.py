@@ -9,15 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chains import chain_dataset, ranking_trainer
+from chains import chain_dataset, clip_dataset, ranking_trainer
 from datasets import Dataset
 from small import Recorder
-from tiny import CAPTIONERS, CAPTIONS, CHATS, tiny_encoder_decoder, tiny_florence2, tiny_grid_transformer, vision_rows
+from tiny import (
+    CAPTIONERS,
+    CAPTIONS,
+    CHATS,
+    tiny_encoder_decoder,
+    tiny_florence2,
+    tiny_grid_transformer,
+    tiny_qwen2_vl,
+    vision_rows,
+)
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from captioners import Captioner
 from rewards.reward import as_reward
+from rlcap.data.collate import open_visual
 from rlcap.data.images import open_image
 from rlcap.data.write_features import write_features
 from rlcap.rank_eval import rank_evaluation
@@ -30,7 +40,7 @@ def alone(captioner: Captioner, row: dict[str, Any]) -> list[Tensor]:
     """The token log-probabilities of each caption of a chain, each with a forward and an encoding of its own."""
     found = []
     for caption in row["captions"]:
-        visual = captioner.preprocess([open_image(row["image"])])
+        visual = captioner.preprocess([open_visual(row)])
         captions = captioner.tokenize([[caption]], max_length=24)
         found.append(captioner(visual, captions).log_probs[0, 0][captions.mask[0, 0]])
     return found
@@ -55,6 +65,12 @@ def loss_by_hand(captioner: Captioner, at_start: Captioner, rows: list[dict[str,
             smoothing = options.get("label_smoothing", 0.0)
             terms = [-(1 - smoothing) * logsigmoid(s[i] - s[j]) - smoothing * logsigmoid(s[j] - s[i]) for i, j in pairs]
             loss = torch.stack(terms).mean()
+        elif options.get("objective") == "lambda":
+            ranks = (s[None] > s[:, None]).sum(1) + 1
+            gains, discounts = 2.0 ** torch.arange(len(s) - 1, -1, -1), 1 / torch.log(1.0 + ranks)
+            weights = (gains[:, None] - gains).abs() * (discounts[:, None] - discounts).abs()
+            pairs = combinations(range(len(s)), 2)
+            loss = torch.stack([-weights[i, j] * logsigmoid(s[i] - s[j]) for i, j in pairs]).sum()
         else:
             loss = torch.stack([s[k:].logsumexp(0) - s[k] for k in range(len(s))]).sum()
         losses.append(loss - options.get("xe_weight", 0.0) * policy[0].mean())
@@ -70,6 +86,7 @@ def loss_by_hand(captioner: Captioner, at_start: Captioner, rows: list[dict[str,
         {"objective": "bradley_terry", "pairs": "best_worst", "label_smoothing": 0.1},
         {"loss_normalization": "sequence", "freeze": ["vision"]},
         {"freeze": ["vision", "connector"], "objective": "bradley_terry", "pairs": "all"},
+        {"objective": "lambda"},
         {"reference": "stored", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 3, "xe_weight": 0.5},
     ],
     ids=str,
@@ -84,9 +101,18 @@ def test_chat_models_too(build: Any, checkpointing: bool, tmp_path: Path) -> Non
     assert_gradient_by_hand(build(), {"gradient_checkpointing": checkpointing}, tmp_path)
 
 
-def assert_gradient_by_hand(captioner: Captioner, options: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("build", "checkpointing"), [(tiny_encoder_decoder, False), (tiny_qwen2_vl, True)])
+def test_clips_too(build: Any, checkpointing: bool, tmp_path: Path) -> None:
+    captioner = build(max_frames=3, dropout=0.0)
+    captioner.layout = "packed"
+    assert_gradient_by_hand(captioner, {"gradient_checkpointing": checkpointing}, tmp_path, clip_dataset(tmp_path, 6))
+
+
+def assert_gradient_by_hand(
+    captioner: Captioner, options: dict[str, Any], tmp_path: Path, dataset: Dataset | None = None
+) -> None:
     at_start, by_hand = copy.deepcopy(captioner), copy.deepcopy(captioner)
-    dataset = chain_dataset(tmp_path, 6)
+    dataset = dataset or chain_dataset(tmp_path, 6)
     recorder = Recorder()
     settings = {"beta": BETA, "per_device_train_batch_size": 6, "learning_rate": 1e-2, **options}
     trainer = ranking_trainer(captioner, dataset, tmp_path / "run", recorder, **settings)

@@ -1,8 +1,6 @@
 """The reference of ranking-DPO in its three forms: all the same numbers, and each refused where it would be wrong."""
 
 import copy
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,12 @@ import pytest
 import torch
 from chains import chain_dataset, ranking_trainer
 from peft.utils.other import ModulesToSaveWrapper
-from tiny import CAPTIONS, pictures, tiny_encoder_decoder
+from small import Recorder
+from tiny import CAPTIONS, pictures, tiny_encoder_decoder, tiny_qwen2_vl
+from transformers import TrainerCallback
 
 from captioners import LoraSettings
-from rlcap.training.reference import AdaptersOff
-from rlcap.training.reference_store import key_of, stored_chains
+from rlcap.training.reference import AdaptersOff, Stored
 
 LORA = {"freeze": ["vision", "connector"], "lora_parts": ["decoder"], "lora_rank": 2}
 
@@ -24,13 +23,14 @@ def logged(trainer: Any) -> list[dict[str, float]]:
     return [line for line in lines if "train_loss" not in line and len(line) > 2]
 
 
-def test_all_three_train_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", [tiny_encoder_decoder, tiny_qwen2_vl])
+def test_all_three_train_alike(build: Any, tmp_path: Path) -> None:
     dataset = chain_dataset(tmp_path, 6)
     found = []
     for reference in ("frozen_copy", "adapters_off", "stored"):
         options = {**LORA, "val": dataset, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4}
         trainer = ranking_trainer(
-            tiny_encoder_decoder(), dataset, tmp_path / reference, reference=reference, learning_rate=1e-2, **options
+            build(), dataset, tmp_path / reference, reference=reference, learning_rate=1e-2, **options
         )
         trainer.train()
         found.append((logged(trainer), trainer.captioner.state_dict()))
@@ -107,62 +107,68 @@ def test_no_second_captioner_is_in_memory_with_stored(tmp_path: Path) -> None:
     assert not any(isinstance(value, torch.nn.Module) for value in values)
 
 
-def chain(position: int) -> list[torch.Tensor] | None:
-    """Made-up log-probabilities; the picture of chain 3 cannot be decoded."""
-    generator = torch.Generator().manual_seed(position)
-    return None if position == 3 else [torch.randn(k + 1, generator=generator) for k in range(2 + position % 3)]
+class Appearing(TrainerCallback):
+    """A picture that cannot be read until the training begins."""
+
+    def __init__(self, picture: Path) -> None:
+        self.picture, self.aside = picture, picture.rename(picture.with_suffix(".aside"))
+
+    def on_train_begin(self, *args: Any, **options: Any) -> None:
+        if self.aside.exists():
+            self.aside.rename(self.picture)
 
 
-class Counted:
-    """Scores chains, and breaks off after `most` of them."""
+def test_a_chain_without_a_reference_is_left_out_until_the_next_start_stores_it(tmp_path: Path) -> None:
+    dataset = chain_dataset(tmp_path, 3)
+    shared: dict[str, Any] = {"reference": "stored", "reference_dir": str(tmp_path / "shared")}
+    two = Recorder()
+    ranking_trainer(tiny_encoder_decoder(), dataset.select([0, 2]), tmp_path / "two", two, **shared).train()
 
-    def __init__(self, most: int = 1000) -> None:
-        self.most, self.asked = most, []
+    recorder, options = Recorder(), {"save_strategy": "steps", "save_steps": 2, "max_steps": 2, **shared}
+    trainer = ranking_trainer(tiny_encoder_decoder(), dataset, tmp_path / "run", recorder, **options)
+    trainer.add_callback(Appearing(tmp_path / "1.png"))
+    with pytest.warns(UserWarning, match='the picture of "1": could not be decoded when the reference was stored'):
+        trainer.train()
+    for ours, theirs in zip(recorder.gradients, two.gradients, strict=True):
+        assert all(ours[name].allclose(theirs[name], atol=1e-6) for name in theirs)
+    trainer.train()  # the captioner is another one by now: what has no reference is still left out
 
-    def __call__(self, positions: Any) -> Any:
-        for position in positions:
-            if len(self.asked) == self.most:
-                raise KeyboardInterrupt
-            self.asked.append(position)
-            yield position, chain(position)
-
-
-def assert_whole(found: list[Any]) -> None:
-    assert len(found) == 10
-    for position, own in enumerate(found):
-        expected = chain(position)
-        assert (own is None) is (expected is None)
-        assert all(a.equal(b) for a, b in zip(own or [], expected or [], strict=True))
-
-
-def test_a_store_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    header = {"weights": "a"}
-    with pytest.raises(KeyboardInterrupt):
-        stored_chains(tmp_path, header, 10, Counted(most=4))
-    records = tmp_path / key_of(header) / "0.bin"
-    whole = records.read_bytes()
-    records.write_bytes(whole[:-5])  # a kill in the middle of a record
-    score = Counted()
-    assert_whole(stored_chains(tmp_path, header, 10, score))
-    # Chain 3, whose record has but a head, was the last; with its head torn it is done again, and nothing before it.
-    assert score.asked == [3, 4, 5, 6, 7, 8, 9]
-    again = Counted()
-    assert_whole(stored_chains(tmp_path, header, 10, again))
-    assert again.asked == []
+    resumed = ranking_trainer(tiny_encoder_decoder(), dataset, tmp_path / "run", **{**options, "max_steps": 4})
+    resumed.train(resume_from_checkpoint=True)
+    other = ranking_trainer(tiny_encoder_decoder(), dataset, tmp_path / "other", reference="stored")
+    other.train()
+    found, expected = (run._reference._chains[1] for run in (resumed, other))  # both of the captioner of the start
+    assert all(a.allclose(b, atol=1e-5) for a, b in zip(found, expected, strict=True))
 
 
-def test_processes_share_the_work_whatever_their_number(tmp_path: Path) -> None:
-    header = {"weights": "a"}
-    first = Counted()
-    with pytest.raises(ValueError, match=r"lacks the reference of 5 chains .* a folder that all machines share"):
-        stored_chains(tmp_path, header, 10, first, rank=1, world=2)
-    assert first.asked == [1, 3, 5, 7, 9]
-    three = [Counted() for _ in range(3)]  # as three processes: each waits until the others have written
-    missing = [0, 2, 4, 6, 8]
-    for rank in (2, 1, 0):
-        copied = tmp_path / str(rank)
-        shutil.copytree(tmp_path / key_of(header), copied / key_of(header))
-        with pytest.raises(ValueError, match=re.escape("lacks the reference")):
-            stored_chains(copied, header, 10, three[rank], rank=rank, world=3)
-    assert sorted(position for own in three for position in own.asked) == missing
-    assert three[0].asked == [0, 6]
+def test_the_reference_is_computed_on_the_accelerators_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captioner, done = tiny_encoder_decoder(), []
+    options = {
+        "reference": "stored",
+        "bf16_full_eval": True,
+    }  # with which transformers leaves the captioner where it is
+    trainer = ranking_trainer(captioner, chain_dataset(tmp_path, 3), tmp_path / "run", **options)
+    elsewhere = torch.device("cpu", 0)
+    monkeypatch.setattr(type(trainer.accelerator), "device", elsewhere)
+    monkeypatch.setattr(captioner, "to", lambda device: done.append(device) or captioner)
+    captioner.register_forward_pre_hook(lambda *_: done.append("scored"))
+    trainer.train()
+    assert done[:3] == [elsewhere, "scored", torch.device("cpu")]
+
+
+def test_what_is_wrong_with_a_stored_chain_is_said() -> None:
+    captions = tiny_encoder_decoder().tokenize([CAPTIONS[:2]])
+    row = {"image_id": "7", "position": 0}
+    with pytest.raises(ValueError, match='no reference is stored of a chain of "7": could not be decoded'):
+        Stored([None]).log_probs([row], {}, captions)
+    with pytest.raises(ValueError, match='the reference of a chain of "7" is of other captions'):
+        Stored([[torch.zeros(2), torch.zeros(3)]]).log_probs([row], {}, captions)
+
+
+def test_unreadable_chains_of_an_earlier_start_are_few_among_all(tmp_path: Path) -> None:
+    dataset = chain_dataset(tmp_path, 12)
+    for index in (3, 4):
+        (tmp_path / f"{index}.png").unlink()
+    for _ in range(2):  # the second start has these two alone to try
+        options = {"reference": "stored", "max_bad_images": 0.2, "max_steps": 1}
+        ranking_trainer(tiny_encoder_decoder(), dataset, tmp_path / "run", **options).train()

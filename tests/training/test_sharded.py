@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from chains import chain_dataset, ranking_trainer
 from datasets import Dataset
 from ranks import on_ranks
 from small import picture_dataset
@@ -148,3 +149,43 @@ def test_what_one_rank_leaves_out_all_leave_out(tmp_path: Path) -> None:
         assert any(ranks[0]["losses"])
         if name == "frozen":  # whose two steps are an epoch
             assert sum(rank["bad"] for rank in ranks) == 1
+
+
+REFERENCES = ("frozen_copy", "stored", "adapters_off")
+
+
+def rank_chains(rank: int, folder: Path, name: str) -> None:
+    if name == "sharded":
+        shard_on_the_cpu()
+    chains = Dataset.load_from_disk(str(folder / "chains"))
+    for reference in REFERENCES:
+        lora = {"lora_parts": ["decoder"], "lora_rank": 2, "freeze": ["vision", "connector"]}
+        options: dict[str, Any] = {"reference": reference, **(lora if reference == "adapters_off" else {})}
+        options |= {"per_device_train_batch_size": 2, "learning_rate": 0.1, "adam_epsilon": 0.1, "max_grad_norm": 0.5}
+        options |= {"eval_strategy": "steps", "eval_steps": 2, "val": chains.select(range(5))}
+        options |= {"ddp_find_unused_parameters": False}
+        trainer = ranking_trainer(tiny_encoder_decoder(), chains, folder / name / reference, **options)
+        trainer.train()
+        trainer.save_captioner(folder / name / reference / "final")
+        torch.save([known(line) for line in trainer.state.log_history], folder / f"{name}-{reference}-{rank}.pt")
+
+
+def known(line: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on the clock."""
+    return {key: v for key, v in line.items() if not any(w in key for w in ("time", "second", "flos"))}
+
+
+def test_ranking_is_that_of_whole_weights_under_every_reference(tmp_path: Path) -> None:
+    chain_dataset(tmp_path, 8).save_to_disk(tmp_path / "chains")
+    for name in ("whole", "sharded"):
+        on_ranks(rank_chains, tmp_path, name)
+    for reference in REFERENCES:
+        for rank in (0, 1):
+            whole, sharded = (torch.load(tmp_path / f"{name}-{reference}-{rank}.pt") for name in ("whole", "sharded"))
+            assert sum("rewards/margin_best_worst" in line for line in whole) == 2
+            assert sum("eval/assessment/kendall_tau" in line for line in whole) == 1
+            for expected, found in zip(whole, sharded, strict=True):
+                assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        expected, found = (weights(tmp_path / name / reference / "final") for name in ("whole", "sharded"))
+        for parameter, tensor in expected.items():
+            torch.testing.assert_close(found[parameter], tensor, rtol=0, atol=1e-5)
