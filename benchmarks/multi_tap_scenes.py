@@ -5,7 +5,8 @@
 Scenes of one object in a place, or of two objects that stand to each other. A caption states every colour, shape and
 position, each of them wrong with a chance of 0.4; its rating is the share of its facts that are true, and the
 objectives `colour`, `shape` and `position` are the shares by kind. A LLaVA of about a million weights, built from its
-configuration, first learns to caption the training scenes (it stands for a pre-trained LVLM), then
+configuration, first learns to caption the training scenes, then to answer whether a colour or a shape is in them (it
+stands for a pre-trained LVLM, which has learned as much from captions, questions and answers). Then
 `rlcap reward multi-tap` runs both stages. Test scenes are seen by neither. It stands for the mechanism, not for the
 published numbers.
 """
@@ -51,7 +52,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--scenes", type=int, default=24000, help="scenes drawn to train on, of all kinds")
-    parser.add_argument("--pretrain-steps", type=int, default=4000)
+    parser.add_argument("--caption-steps", type=int, default=4000)
+    parser.add_argument("--question-steps", type=int, default=1500)
     parser.add_argument("--captions", type=int, default=2, help="rated captions a scene")
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
@@ -63,8 +65,8 @@ def main() -> None:
         base = folder / "base"
         if not (base / "config.json").is_file():
             started = time.perf_counter()
-            pretrain(base, train, arguments.pretrain_steps, seed)
-            print(f"seed {seed}: captioning learned in {time.perf_counter() - started:.0f} s", flush=True)
+            pretrain(base, train, (arguments.caption_steps, arguments.question_steps), seed)
+            print(f"seed {seed}: captions and answers learned in {time.perf_counter() - started:.0f} s", flush=True)
         started = time.perf_counter()
         rlcap(
             [
@@ -94,8 +96,8 @@ def main() -> None:
             print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
 
 
-def write_ratings(folder: Path, scenes: int, captions: int, seed: int) -> tuple[Path, list[tuple[Path, str]]]:
-    """Draws scenes and writes `ratings.jsonl`; returns it and the training pictures with a true caption each."""
+def write_ratings(folder: Path, scenes: int, captions: int, seed: int) -> tuple[Path, list[tuple[Path, str, str]]]:
+    """Draws scenes and writes `ratings.jsonl`; returns it and the training pictures, each with what is said of it."""
     rng = random.Random(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines, train = [], []
@@ -106,7 +108,7 @@ def write_ratings(folder: Path, scenes: int, captions: int, seed: int) -> tuple[
         path = folder / "images" / f"{row['image_id']}.png"
         draw_scene(facts, SIDE)[0].save(path)
         if row["split"] == "train":
-            train.append((path, stated(facts, rng)))
+            train.append((path, stated(facts, rng), answered(facts, rng)))
         for _ in range(captions):
             claimed, true = claims(facts, rng)
             every = [holds for kind in true.values() for holds in kind]
@@ -152,34 +154,59 @@ def stated(facts: dict[str, Any], rng: random.Random) -> str:
     return f"{named[0]} {rng.choice(RELATION_PHRASES[facts['relation']])} {named[1]}"
 
 
-def pretrain(base: Path, train: list[tuple[Path, str]], steps: int, seed: int) -> None:
-    """Teaches a new LLaVA to caption the training scenes, and saves it with its processor."""
+def answered(facts: dict[str, Any], rng: random.Random) -> str:
+    """A colour or a shape, and whether an object of the scene has it: as often yes as no."""
+    kind, values = rng.choice([("colour", sorted(COLOURS)), ("shape", sorted(SHAPES))])
+    there = [own[kind] for own in facts["objects"]]
+    if rng.random() < 0.5:
+        return f"{rng.choice(there)} yes"
+    return f"{rng.choice([value for value in values if value not in there])} no"
+
+
+def pretrain(base: Path, train: list[tuple[Path, str, str]], steps: tuple[int, int], seed: int) -> None:
+    """Teaches a new LLaVA to caption the training scenes, then to answer of them, and saves it with its processor."""
     from PIL import Image
 
     torch.manual_seed(seed)
-    processor = new_processor(sorted({word for _, caption in train for word in caption.split()}))
+    paths, captions, replies = zip(*train, strict=True)
+    processor = new_processor(sorted({word for text in (*captions, *replies) for word in text.split()}))
     model = new_model(processor)
     print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(train):,} training scenes", flush=True)
     prompt = RatingPrompt(processor)
-    pictures = [[Image.open(path).convert("RGB")] for path, _ in train]
-    inputs = prompt(pictures, [caption for _, caption in train])
-    labels = answers(inputs["input_ids"], processor.tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.05)
+    pictures = [[Image.open(path).convert("RGB")] for path in paths]
+    inputs = prompt(pictures, captions)
+    teach(model, inputs, answers(inputs["input_ids"], processor.tokenizer), steps[0], 1e-3, seed, "captions")
+    texts = prompt(pictures[:1] * len(replies), replies)
+    said = torch.isin(texts["input_ids"], torch.tensor(processor.tokenizer.convert_tokens_to_ids(["yes", "no"])))
+    inputs = {**texts, "pixel_values": inputs["pixel_values"]}
+    teach(model, inputs, torch.where(said, texts["input_ids"], -100), steps[1], 5e-4, seed, "answers")
+    model.save_pretrained(base)
+    processor.save_pretrained(base)
+
+
+def teach(
+    model: LlavaForConditionalGeneration,
+    inputs: dict[str, Tensor],
+    labels: Tensor,
+    steps: int,
+    rate: float,
+    seed: int,
+    what: str,
+) -> None:
+    """Cross-entropy on the labels, 64 rows a step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
-        rows = torch.randint(len(train), (64,), generator=generator)
-        batch = {name: value[rows] for name, value in inputs.items()}
-        loss = model(**batch, labels=labels[rows]).loss
+        rows = torch.randint(len(labels), (64,), generator=generator)
+        loss = model(**{name: value[rows] for name, value in inputs.items()}, labels=labels[rows]).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"  captioning, step {step}: loss {loss.item():.3f}", flush=True)
-    model.save_pretrained(base)
-    processor.save_pretrained(base)
+            print(f"  {what}, step {step}: loss {loss.item():.3f}", flush=True)
 
 
 def answers(ids: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:

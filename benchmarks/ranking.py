@@ -6,7 +6,13 @@ Makes one text of several references of a clip, chains of these texts, and a cap
 that begin them; then tunes it by ranking-DPO, in every variant from the same captioner of its seed. `text-only` has
 seen even grey frames all its life, in cross-entropy too: what it gets right needs no eyes. Runs `rlcap chains`,
 `features`, `xe`, `rank-dpo`, `rank-eval`, `caption` and `evaluate`, each in a process of its own; what is finished is
-not done again. Prints the tables of docs/results.md (test split; mean and standard deviation over seeds).
+not done again. Prints the tables of docs/results.md (test split; mean and deviation over seeds; orders times 100).
+
+What may be put in the place of a word is taken from the captions of all splits; captioners see those of training alone.
+Cross-entropy keeps the weights of the best CIDEr on validation, ranking-DPO those that have the most pairs in order by
+implicit reward. Every objective has the same steps, rate and beta, chosen for none of them. Where the vision model is
+tuned it is shown pictures, else features stored in fp16. References of CIDEr are the joined texts: it is none of single
+captions.
 """
 
 import argparse
@@ -37,6 +43,7 @@ VARIANTS = {
     "lambda, vision tuned": ["--objective", "lambda"],
     "Plackett-Luce, LoRA on the decoder, vision tuned": [*PL, "--lora_parts", "decoder"],
     "text-only xe": [],
+    "text-only DPO, best and worst": [*DPO, *FROZEN],
     "text-only Plackett-Luce": [*PL, *FROZEN],
 }
 CAPTIONER = [
@@ -180,9 +187,8 @@ def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def tables(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> str:
     """Order of unseen chains, by all measures and by kind of edit, and generated captions, as Markdown."""
-    kinds = sorted(
-        key for key in campaign.measured("xe", seeds[0], "log_probs.json")["true"] if key.startswith(BY_KIND)
-    )
+    measured = [campaign.measured(name, seed, "log_probs.json").get("true", {}) for name in names for seed in seeds]
+    kinds = sorted({key for own in measured for key in own if key.startswith(BY_KIND)})
     titles = [key.removeprefix(BY_KIND) for key in kinds]
     orders = [f"{measure} {control}" for measure in MEASURES for control in CONTROLS]
     parts = [
@@ -190,7 +196,7 @@ def tables(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> str
         (_ranked(campaign, names, seeds, "implicit.json", tuple(MEASURES)), "by implicit reward", orders),
         (
             _ranked(campaign, names, seeds, "log_probs.json", kinds),
-            "steps",
+            "steps, by log-probability",
             [f"{t} {c}" for t in titles for c in CONTROLS],
         ),
         (_generated(campaign, names, seeds), "generated", [*GENERATED.values()]),
@@ -234,7 +240,7 @@ def main() -> None:
     parser.add_argument("--join", type=int, default=4, help="references that make one text")
     parser.add_argument("--max-words", type=int, default=48, help="of a text; longer ones are left out")
     parser.add_argument("--max-tokens", type=int, default=96, help="room for a text: no chain may be cut")
-    parser.add_argument("--xe-steps", type=int, default=1600)
+    parser.add_argument("--xe-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=150, help="of ranking-DPO")
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
