@@ -51,7 +51,9 @@ def test_two_ranks(how: str, tmp_path: Path) -> None:
     )
     assert done.stdout.count("gone") == 2, done.stderr
     assert done.returncode == (0 if how == "well" else 1), done.stderr
-    codes = set(re.findall(r"exitcode  : (\S+)", done.stderr)) - {"-15"}  # torchrun may end the second before it has left
+    codes = set(re.findall(r"exitcode  : (\S+)", done.stderr)) - {
+        "-15"
+    }  # torchrun may end the second before it has left
     if how == "stopped":
         assert codes == {"143"}
     if how == "error":  # the other rank's connection is closed, and both say why they end
