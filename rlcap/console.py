@@ -31,6 +31,14 @@ def say(*what: Any) -> None:
         sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """Prints a notice to stderr, above the bars, which `--quiet` leaves."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"rlcap: {text}", file=sys.stderr, flush=True)
+
+
 def progress(iterable: Iterable[Any] | None = None, *, disable: bool = False, **options: Any) -> "tqdm":
     """A tqdm bar on stderr; where that is no terminal it is written twice a minute, so that a log file stays short."""
     from tqdm import tqdm
