@@ -19,7 +19,7 @@ from captioners.decoders import Decoder, TextDecoder
 from captioners.layout import Layout, PackedLayout, RowsLayout, prefixed, scored
 from captioners.modes import Modes
 from captioners.preprocess import Visual
-from captioners.sampling import Choice, generate, most_likely, sampled
+from captioners.sampling import Choice, generate, most_likely, sampled, with_most_likely
 from captioners.scoring import LOGIT_BYTES, reduce_vocabulary
 from captioners.static import StaticSampling
 from captioners.text import CaptionCodec
@@ -105,10 +105,18 @@ class Captioner(Modes):
         num_samples: int,
         generation: GenerationSettings,
         generator: torch.Generator | None = None,
+        *,
+        greedy: bool = False,
     ) -> CaptionTokens:
-        """num_samples captions of each picture, drawn in eval mode; a function of the generator's state alone."""
+        """num_samples captions of each picture, drawn in eval mode; a function of the generator's state alone.
+
+        greedy: one caption more, the last: the greedy one, which costs less beside the others than by itself.
+        """
         shape = (len(context.states), num_samples)
-        return self._generate(context, shape, generation, sampled(shape, generation, generator, self.device))
+        choose = sampled(shape, generation, generator, self.device)
+        if greedy:
+            shape, choose = (len(context.states), num_samples + 1), with_most_likely(choose)
+        return self._generate(context, shape, generation, choose)
 
     @torch.no_grad()
     def greedy(self, context: VisualContext, generation: GenerationSettings) -> CaptionTokens:

@@ -52,6 +52,16 @@ def most_likely(step: int, logits: Tensor, pictures: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
+def with_most_likely(choose: Choice) -> Choice:
+    """Chooses for all captions of a picture but its last, which takes the token with the highest logit."""
+
+    def both(step: int, logits: Tensor, pictures: Tensor) -> Tensor:
+        chosen = choose(step, logits[:, :-1], pictures)
+        return torch.cat([chosen, most_likely(step, logits[:, -1:], pictures)], dim=1)
+
+    return both
+
+
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:
     # The smallest set of most likely tokens whose probability reaches top_p; always the first.
     ordered, index = logits.sort(dim=-1, descending=True)

@@ -193,6 +193,7 @@ class SCSTTrainer(CaptionerTrainer):
     def _sampled(self, model: nn.Module, batch: Batch) -> Sampled:
         """Captions from one encoding of each picture, handed to the rewards."""
         args, captioner, frozen = self.args, self.captioner, self.captioner.frozen
+        k, compared = args.num_samples, args.baseline == "greedy"
         # A wrapper has to see the whole pass; dropout would make the two phases differ; with accumulation the graphs of
         # all micro-batches would have to be kept.
         alone = model is captioner and not captioner.synchronised
@@ -203,13 +204,12 @@ class SCSTTrainer(CaptionerTrainer):
                 context = captioner.encode(visual)
         with self.phase("sample"):
             if args.baseline == "beam_mean":
-                samples = captioner.beam_search(context, self.generation, num_return=args.num_samples)
+                captions = captioner.beam_search(context, self.generation, num_return=k)
             else:
                 generator = self.generator_here("sample", captioner.device)
-                samples = captioner.sample(context, args.num_samples, self.generation, generator)
-            greedy = captioner.greedy(context, self.generation) if args.baseline == "greedy" else None
-            shown = self._shown(context, greedy)
-        captions = samples if greedy is None else samples.join(greedy)
+                captions = captioner.sample(context, k, self.generation, generator, greedy=compared)
+            samples = captions.pick(slice(k)) if compared else captions
+            shown = self._shown(context, captions.pick(slice(k, None)) if compared else None)
         texts = captioner.decode(captions)
         finished = set(captioner.context_parts) <= frozen
         kept = context if finished else visual
