@@ -5,8 +5,10 @@ tqdm is imported where it is used: it looks at SILENT once, when it is imported.
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -44,6 +46,23 @@ def progress(iterable: Iterable[Any] | None = None, *, disable: bool = False, **
         dynamic_ncols=True,
         **options,
     )
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings of ours are a line within the block, without the line of code that they come from; others as ever."""
+    usual = warnings.formatwarning
+
+    def formatted(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
+        if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
+            return f"rlcap: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @contextmanager
