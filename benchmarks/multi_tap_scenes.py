@@ -39,6 +39,14 @@ from rlcap.data.scenes import COLOURS, PLACES, RELATIONS, SHAPES, draw_scene, sc
 WRONG = 0.4
 SIDE, PATCH = 64, 16
 KINDS = ("single", "pair")
+COLUMNS = {
+    "kendall_b": "Kendall τ-b",
+    "pearson": "Pearson",
+    "mae": "MAE",
+    "mae_of_mean": "MAE of the mean",
+    "accuracy": "accuracy",
+    "accuracy_of_mean": "accuracy of the mean",
+}
 TEMPLATE = (
     "{% for m in messages %}{{ '<s> ' }}{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}{{ '<image> ' }}{% else %}{{ c['text'] }} {% endif %}{% endfor %}{{ '</s> ' }}"
@@ -86,14 +94,18 @@ def main() -> None:
                 *("--lr_scheduler_type", "cosine", "--warmup_steps", "50", "--disable_tqdm", "true"),
             ]
         )
-        measured = json.loads((folder / "run" / "ratings.json").read_text())["test"]
-        print(f"seed {seed}: both stages in {time.perf_counter() - started:.0f} s")
-        print("| test scenes | Kendall tau-b | Pearson | MAE | MAE of the mean | accuracy | accuracy of the mean |")
-        print("|---|---|---|---|---|---|---|")
-        for name, m in measured.items():
-            cells = [m[key] for key in ("kendall_b", "pearson", "mae")]
-            cells += [m.get(key, float("nan")) for key in ("mae_of_mean", "accuracy", "accuracy_of_mean")]
-            print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
+        print(f"seed {seed}: both stages in {time.perf_counter() - started:.0f} s", flush=True)
+    print(table([Path(arguments.output) / f"seed-{seed}" / "run" / "ratings.json" for seed in arguments.seeds]))
+
+
+def table(files: list[Path]) -> str:
+    """What the test scenes of each seed gave, seed after seed in each cell, as Markdown."""
+    measured = [json.loads(file.read_text())["test"] for file in files]
+    lines = ["| test scenes | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name in measured[0]:
+        cells = [", ".join(f"{seed[name][key]:.3f}" for seed in measured if key in seed[name]) for key in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def write_ratings(folder: Path, scenes: int, captions: int, seed: int) -> tuple[Path, list[tuple[Path, str, str]]]:
@@ -194,6 +206,8 @@ def teach(
     what: str,
 ) -> None:
     """Cross-entropy on the labels, 64 rows a step."""
+    if not steps:
+        return
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
     generator = torch.Generator().manual_seed(seed)

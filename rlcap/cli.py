@@ -77,12 +77,13 @@ def main(argv: list[str] | None = None) -> None:
     try:
         world.enter(name)
         stopping.listen()
-        with console.plain_warnings(), console.silenced() if quiet else nullcontext(), process_group.torn_down():
+        with console.silenced() if quiet else nullcontext(), process_group.torn_down():
             importlib.import_module(f"rlcap.commands.{name.replace('-', '_')}").main(rest)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        print("\nrlcap: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        if world.rank() == 0:
+            print("; ".join(["\nrlcap: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)
     except Failure as error:
         if debug:

@@ -5,10 +5,8 @@ tqdm is imported where it is used: it looks at SILENT once, when it is imported.
 
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -33,6 +31,14 @@ def say(*what: Any) -> None:
         sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """Prints a notice to stderr, above the bars, which `--quiet` leaves."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"rlcap: {text}", file=sys.stderr, flush=True)
+
+
 def progress(iterable: Iterable[Any] | None = None, *, disable: bool = False, **options: Any) -> "tqdm":
     """A tqdm bar on stderr; where that is no terminal it is written twice a minute, so that a log file stays short."""
     from tqdm import tqdm
@@ -46,23 +52,6 @@ def progress(iterable: Iterable[Any] | None = None, *, disable: bool = False, **
         dynamic_ncols=True,
         **options,
     )
-
-
-@contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Warnings of ours are a line within the block, without the line of code that they come from; others as ever."""
-    usual = warnings.formatwarning
-
-    def formatted(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
-        if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
-            return f"rlcap: {message}\n"
-        return usual(message, category, filename, lineno, line)
-
-    warnings.formatwarning = formatted
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
 
 
 @contextmanager

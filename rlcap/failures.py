@@ -6,7 +6,7 @@ from contextlib import contextmanager
 OF_THE_USER = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError)
 """What is the user's error before a training is under way."""
 
-_UNDER_WAY = "The training was under way: the same command goes on from the last checkpoint."
+_UNDER_WAY = "The training was under way: the same command goes on from its last checkpoint, or anew where it has none."
 
 
 class Failure(RuntimeError):

@@ -11,8 +11,17 @@ import yaml
 
 from rlcap.disk import require_writable
 from rlcap.near import did_you_mean
+from rlcap.tracking.run_directory import refuse_another_command
 
 _KEY = re.compile(r"^argument --(\w+)\S*: ")
+
+# What the names of a command's shipped recipes begin with.
+RECIPES = {
+    **{"xe": "xe/", "scst": "scst/", "rank-dpo": "ranking_dpo/"},
+    **{
+        f"reward {name}": f"rewards/{name.replace('-', '_')}" for name in ("pac", "comparative", "multi-tap", "grammar")
+    },
+}
 
 
 def recipes_directory() -> Path:
@@ -22,36 +31,41 @@ def recipes_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def shipped_recipes() -> list[str]:
-    """The names of the shipped recipes, such as `scst/flickr8k_cider`."""
-    root = recipes_directory()
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+def shipped_recipes(command: str | None = None) -> list[str]:
+    """The names of the shipped recipes, such as `scst/flickr8k_cider`: those of a command, or all."""
+    root, prefix = recipes_directory(), RECIPES.get(command or "", "")
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return sorted(name for name in names if name.startswith(prefix))
 
 
-def find_recipe(name: str) -> Path:
+def find_recipe(name: str, command: str | None = None) -> Path:
     """The file of a recipe given by path or by the name of a shipped one.
 
-    Raises ValueError naming the shipped recipes where there is no such file.
+    Raises ValueError naming the shipped recipes, those of `command` where it is given, where there is no such file, and
+    where the recipe is a shipped one of another command.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = recipes_directory() / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    known = shipped_recipes()
-    raise ValueError(
-        f"no recipe {name!r}{did_you_mean(name, known)}: it is no file, and the shipped ones are {', '.join(known)}"
-    )
+    root, known = recipes_directory(), shipped_recipes(command)
+    shipped = ", ".join(known)
+    path = Path(name) if Path(name).is_file() else root / f"{name}.yaml"
+    if not path.is_file():
+        near = did_you_mean(name, known)
+        raise ValueError(f"no recipe {name!r}{near}: it is no file, and the shipped ones are {shipped}")
+    if command in RECIPES and path.resolve().is_relative_to(root):
+        inside = path.resolve().relative_to(root).as_posix()
+        owner = next((other for other, prefix in RECIPES.items() if inside.startswith(prefix)), command)
+        if owner != command:
+            raise ValueError(f"{name} is a recipe of `rlcap {owner}`; those of `rlcap {command}` are {shipped}")
+    return path
 
 
 def parse(argv: list[str], command: str, *types_: Any) -> tuple[Any, ...]:
     """Fills dataclasses from `--config RECIPE` and the command line, which wins; one object a dataclass.
 
     Raises ValueError naming the key, the value and what is allowed: for an unknown key, a wrong type, a file that is no
-    YAML mapping; and where nothing can be written to `output_dir`.
+    YAML mapping; for a shipped recipe of another command; where nothing can be written to `output_dir`, and where it
+    holds a run of another command.
     """
-    arguments = _with_recipe_file(list(argv))
+    arguments = _with_recipe_file(list(argv), command)
     parser = _parser(command, types_)
     keys = [field.name for type_ in types_ for field in fields(type_)]
     # Looked for first: a key that is written wrongly is the reason for most other complaints.
@@ -65,11 +79,13 @@ def parse(argv: list[str], command: str, *types_: Any) -> tuple[Any, ...]:
     parsed = tuple(parser.parse_args_and_config(arguments))
     for own in parsed:
         if "output_dir" in {field.name for field in fields(own)}:
-            require_writable(Path(own.output_dir), "output_dir")  # before anything is loaded
+            # before anything is loaded
+            require_writable(Path(own.output_dir), "output_dir")
+            refuse_another_command(Path(own.output_dir), command)
     return parsed
 
 
-def _with_recipe_file(arguments: list[str]) -> list[str]:
+def _with_recipe_file(arguments: list[str], command: str) -> list[str]:
     """The arguments, with `--config NAME` or `--config=NAME` as `--config FILE`."""
     for at, argument in enumerate(arguments):
         if argument.startswith("--config="):
@@ -78,7 +94,7 @@ def _with_recipe_file(arguments: list[str]) -> list[str]:
         at = arguments.index("--config") + 1
         if at == len(arguments):
             raise ValueError("--config needs the name or the path of a recipe")
-        arguments[at] = str(find_recipe(arguments[at]))
+        arguments[at] = str(find_recipe(arguments[at], command))
     return arguments
 
 
@@ -123,7 +139,7 @@ def _parser(command: str, types_: tuple[Any, ...]) -> Any:
         prog=f"rlcap {command}",
         usage=f"rlcap {command} [--config RECIPE] [--KEY VALUE ...]",
         description="RECIPE is a YAML file of keys and values, or the name of a shipped one; the command line wins. "
-        f"Shipped are {', '.join(shipped_recipes())}. The keys of rlcap come first, then those of "
+        f"Shipped are {', '.join(shipped_recipes(command))}. The keys of rlcap come first, then those of "
         "transformers.TrainingArguments.",
         allow_abbrev=False,
     )

@@ -16,13 +16,15 @@ sys.path.insert(0, str(Path(__file__).parent / "training"))
 from chains import chain_dataset
 
 
-def test_a_chain_that_the_reference_alone_cannot_see_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_a_chain_that_the_reference_alone_cannot_see_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = chain_dataset(tmp_path, 4)
     captioner, reference = tiny_encoder_decoder(), tiny_encoder_decoder(seed=1)
     gone = tmp_path / "1.png"
     captioner.register_forward_hook(lambda *_: gone.unlink(missing_ok=True))  # between the two
-    with pytest.warns(UserWarning, match=r"1\.png: there is no such file"):
-        found = rank_evaluation(captioner, dataset, reference=reference, controls=["true"])
+    found = rank_evaluation(captioner, dataset, reference=reference, controls=["true"])
+    assert f"{gone}: there is no such file" in capsys.readouterr().err
     assert found.left_out == {"true": 1}
     assert ["true" in own for own in found.per_chain] == [True, False, True, True]
     others = rank_evaluation(captioner, dataset.select([0, 2, 3]), reference=reference, controls=["true"])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlcap.recipes import check_types, find_recipe, parse, recipes_directory, shipped_recipes
+from rlcap.recipes import RECIPES, check_types, find_recipe, parse, recipes_directory, shipped_recipes
+from rlcap.tracking.run_directory import write_run
 
 
 @dataclass
@@ -94,7 +95,10 @@ def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         parse(["--help"], "scst", Where, How)
     assert end.value.code == 0
-    assert "--num_samples" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--num_samples" in said
+    assert "scst/flickr8k_cider" in said
+    assert "xe/flickr8k" not in said
 
 
 def test_shipped_recipes_are_found_by_name() -> None:
@@ -106,6 +110,38 @@ def test_shipped_recipes_are_found_by_name() -> None:
         find_recipe("scst/flickr9k")
 
 
+def test_a_shipped_recipe_is_for_its_own_command(tmp_path: Path) -> None:
+    assert sorted(name for command in RECIPES for name in shipped_recipes(command)) == shipped_recipes()
+    refused = r" is a recipe of `rlcap xe`; those of `rlcap rank-dpo` are ranking_dpo/binary, .*plackett_luce$"
+    for name in ("xe/flickr8k", str(recipes_directory() / "xe" / "flickr8k.yaml")):
+        with pytest.raises(ValueError, match=refused):
+            parse(["--config", name], "rank-dpo", Where, How)
+    with pytest.raises(ValueError, match="is a recipe of `rlcap reward pac`; those of `rlcap reward multi-tap` are"):
+        find_recipe("rewards/pac", "reward multi-tap")
+    with pytest.raises(
+        ValueError,
+        match=r"no recipe 'xe/flickr9k' \(did you mean 'xe/flickr8k'\?\): it is no file, and the shipped ones are xe/\w+$",
+    ):
+        find_recipe("xe/flickr9k", "xe")
+    own = tmp_path / "own.yaml"
+    own.write_bytes(find_recipe("xe/flickr8k").read_bytes())
+    assert find_recipe(str(own), "rank-dpo") == own
+
+
+def test_a_folder_of_another_command_is_refused_at_once(tmp_path: Path) -> None:
+    @dataclass
+    class Run(How):
+        output_dir: str = str(tmp_path)
+
+    write_run(tmp_path, command="xe", settings={}, seed=0)
+    given = ["--learning_rate", "1"]
+    parse(given, "rank-dpo", Run)  # nothing was trained there
+    (tmp_path / "metrics.jsonl").touch()
+    parse(given, "xe", Run)
+    with pytest.raises(ValueError, match="holds a run of `rlcap xe`; you started `rlcap rank-dpo`: choose another"):
+        parse(given, "rank-dpo", Run)
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path: Path) -> None:
     from rlcap.training.arguments import CaptionerArguments, DataArguments
@@ -113,11 +149,11 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     from rlcap.training.scst_arguments import SCSTArguments
     from rlcap.training.xe import XEArguments
 
-    command = name.split("/")[0]
-    if command == "rewards":
-        _reward_recipe(name, tmp_path)
+    command = next(command for command in RECIPES if name in shipped_recipes(command))
+    if command.startswith("reward "):
+        _reward_recipe(name, command, tmp_path)
         return
-    argument_class = {"xe": XEArguments, "scst": SCSTArguments, "ranking_dpo": RankingArguments}[command]
+    argument_class = {"xe": XEArguments, "scst": SCSTArguments, "rank-dpo": RankingArguments}[command]
     paths = ["--data", "captions.json", "--output_dir", str(tmp_path), "--use_cpu", "true"]
     given = find_recipe(name).read_text()
     if "captioner:" not in given and "\nvision:" not in given:
@@ -127,7 +163,7 @@ def test_shipped_recipes_hold_known_keys_of_the_right_types(name: str, tmp_path:
     assert isinstance(args, argument_class)
 
 
-def _reward_recipe(name: str, output: Path) -> None:
+def _reward_recipe(name: str, command: str, output: Path) -> None:
     from rlcap.training.arguments import DataArguments
     from rlcap.training.comparative_arguments import ComparativeArguments
     from rlcap.training.grammar import GrammarArguments
@@ -143,6 +179,6 @@ def _reward_recipe(name: str, output: Path) -> None:
     }[reward]
     paths = ["--data", "captions.json", "--output_dir", str(output), *needed]
     classes = (DataArguments, argument_class) if reward == "pac" else (argument_class,)
-    parsed = parse(["--config", name, *paths], f"reward {reward}", *classes)
+    parsed = parse(["--config", name, *paths], command, *classes)
     assert isinstance(parsed[-1], argument_class)
     assert parsed[0].data == "captions.json"

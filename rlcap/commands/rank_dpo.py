@@ -5,7 +5,6 @@ from rlcap.recipes import parse
 
 def main(argv: list[str]) -> None:
     """Ranking-DPO from a recipe and the command line."""
-    from rlcap.console import say
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, require
     from rlcap.training.chain_rows import captioned_pictures, load_chain_splits
@@ -28,4 +27,4 @@ def main(argv: list[str]) -> None:
     trainer = RankingTrainer(
         captioner, args, train, val, features=features, callbacks=run.trackers(args), eval_rewards=measuring
     )
-    say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'rank-dpo', described)}")
+    run.train_to_end(trainer, "rank-dpo", described)

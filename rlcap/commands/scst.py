@@ -6,7 +6,6 @@ from rlcap.recipes import parse
 def main(argv: list[str]) -> None:
     """Self-critical sequence training from a recipe and the command line."""
     import rewards
-    from rlcap.console import say
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.scst import SCSTTrainer
@@ -34,4 +33,4 @@ def main(argv: list[str]) -> None:
         eval_rewards=measuring,
     )
     described["scored_by"] = [rewards.describe(function) for function in functions]
-    say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'scst', described)}")
+    run.train_to_end(trainer, "scst", described)

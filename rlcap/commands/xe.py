@@ -5,7 +5,6 @@ from rlcap.recipes import parse
 
 def main(argv: list[str]) -> None:
     """Trains with cross-entropy from a recipe and the command line."""
-    from rlcap.console import say
     from rlcap.training import run
     from rlcap.training.arguments import CaptionerArguments, DataArguments
     from rlcap.training.xe import XEArguments, XETrainer
@@ -20,4 +19,4 @@ def main(argv: list[str]) -> None:
     trainer = XETrainer(
         captioner, args, train, val, features=features, callbacks=run.trackers(args), eval_rewards=measuring
     )
-    say(f"rlcap: done; see best/ and final/ of {run.train(trainer, 'xe', described)}")
+    run.train_to_end(trainer, "xe", described)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import datasets
 from datasets import Dataset, Features, List, Value
 
 from rlcap.data.captions import as_dataset, listed, of_split, picture_folder, put_under
@@ -15,7 +14,7 @@ from rlcap.data.preferences import chain_of_pair
 from rlcap.data.rows import CaptionRow, shown, text_list
 from rlcap.data.source_kind import kind_of
 from rlcap.data.splits import split_name
-from rlcap.data.tables import read_tables
+from rlcap.data.tables import read_tables, with_columns
 from rlcap.data.video import UNIFORM, FrameChoice
 
 KINDS = ("object", "attribute", "count", "action", "relation", "person", "order", "scene")
@@ -201,4 +200,4 @@ def _joined(visual: Dataset, texts: dict[str, Any]) -> Dataset:
     text = Value("string")
     features = Features({key: text if key in ("split", "prompt") else List(text) for key in texts})
     beside = Dataset.from_dict(texts, features=features)
-    return datasets.concatenate_datasets([visual.flatten_indices(), beside], axis=1)
+    return with_columns(visual, beside)

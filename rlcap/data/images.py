@@ -2,17 +2,17 @@
 
 import io
 import math
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from rlcap import console
 from rlcap.data.content import BadImage, Source, named, readable
 from rlcap.data.stores import patiently
 from rlcap.failures import Failure
 
-NAMED = 20  # bad pictures that are named one by one in warnings and errors
+NAMED = 20  # bad pictures that are named one by one in notices and errors
 
 
 def open_image(source: Source) -> Image.Image:
@@ -97,7 +97,7 @@ class BadImageCounter:
         return math.ceil(round(self.limit_fraction * self.total, 6))  # 0.07 * 100 is 7.000000000000001
 
     def add(self, path: str, reason: str) -> None:
-        """Count one bad picture with a warning; raises TooManyBadImages past the limit."""
+        """Count one bad picture with a notice; raises TooManyBadImages past the limit."""
         self.extend([(path, reason)])
 
     def extend(self, bad: Iterable[tuple[str, str]], warn: bool = True) -> None:
@@ -107,8 +107,8 @@ class BadImageCounter:
                 continue
             self.bad[path] = reason
             if warn and len(self.bad) <= NAMED:
-                rest = "; further ones are counted without a warning each" if len(self.bad) == NAMED else ""
-                warnings.warn(f"skipped a picture: {path}: {reason}{rest}", stacklevel=2)
+                rest = "; further ones are counted, not named" if len(self.bad) == NAMED else ""
+                console.warn(f"skipped a picture: {path}: {reason}{rest}")
         if len(self.bad) > self.allowed:
             raise TooManyBadImages(
                 f"{len(self.bad)} of {self.total} pictures cannot be decoded, more than the {self.allowed} that "

@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import pyarrow.compute
 from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from rlcap.data.columns import Columns, captions_of, root, text_of, timestamps_of
 from rlcap.data.rows import CaptionRow
@@ -196,3 +197,14 @@ def joined(rows: list[CaptionRow], texts: dict[str, list[Any]], features: Featur
             whole[name][row.number] = values[at]
     beside = Dataset.from_dict(whole, features=features)
     return datasets.concatenate_datasets([pictures, beside], axis=1).select([row.number for row in rows])
+
+
+def with_columns(rows: Dataset, columns: Dataset) -> Dataset:
+    """Return the rows with further columns beside them; rows that were selected are copied, without a bar."""
+    drawn = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return datasets.concatenate_datasets([rows, columns], axis=1)
+    finally:
+        if drawn:
+            enable_progress_bars()

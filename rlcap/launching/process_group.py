@@ -8,10 +8,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from rlcap.launching.stopping import Stopped
+
+T = TypeVar("T")
 
 PATIENCE = 20.0  # seconds that a failed rank may take to leave: a pending collective can hold it up for ever
 
@@ -28,6 +31,28 @@ def torn_down() -> Iterator[None]:
         _flee(error)
         raise
     _leave()
+
+
+def by_first(look: Callable[[], T]) -> T:
+    """What `look` finds on the first rank, on all of them: what it raises there they raise too, as ValueError.
+
+    Without a process group it is called here.
+    """
+    if not _set_up():
+        return look()
+    import torch.distributed as dist
+
+    own: Exception | None = None
+    found: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            found[0] = look()
+        except Exception as error:
+            own, found[1] = error, str(error)
+    dist.broadcast_object_list(found)
+    if found[1] is not None:
+        raise own or ValueError(found[1])
+    return found[0]
 
 
 def _set_up() -> bool:

@@ -55,6 +55,8 @@ class ConsoleCallback(TrainerCallback):
         """Draws the bar, from the step that the training goes on from."""
         self._begun = (state.global_step, time.monotonic())
         if state.is_world_process_zero:
+            if (notice := too_short(args, state)) is not None:
+                say(f"rlcap: {notice}")
             off = bool(args.disable_tqdm)
             self._bar = progress(
                 desc="training", total=state.max_steps, initial=state.global_step, unit="step", disable=off
@@ -94,6 +96,16 @@ class ConsoleCallback(TrainerCallback):
             self._bar = None
             step, started = self._begun
             say(f"{state.global_step - step} steps in {duration(time.monotonic() - started)}")
+
+
+def too_short(args: TrainingArguments, state: TrainerState) -> str | None:
+    """What a run of so few steps will not come to: the end of its warm-up, a log of its loss; None for longer ones."""
+    steps, missed = state.max_steps, []
+    if args.lr_scheduler_type != "constant" and args.get_warmup_steps(steps) >= steps:
+        missed.append(f"ends inside its warm-up (warmup_steps {args.warmup_steps:g})")
+    if args.logging_strategy == "steps" and state.logging_steps > steps and not args.logging_first_step:
+        missed.append(f"logs no loss (logging_steps {state.logging_steps})")
+    return f"a training of {steps} steps {' and '.join(missed)}" if missed else None
 
 
 def log_line(logs: Mapping[str, Any], step: int, max_steps: int, seconds_per_step: float) -> str:

@@ -88,6 +88,22 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
     return run
 
 
+def has_begun(run_dir: Path) -> bool:
+    """Whether a run in the folder has left something that another one would overwrite."""
+    return any((run_dir / name).exists() for name in ("metrics.jsonl", "final"))
+
+
+def refuse_another_command(run_dir: Path, command: str) -> None:
+    """Raises ValueError where the folder holds a run of another command than `rlcap COMMAND`."""
+    previous = read_run(run_dir)
+    there = command if previous is None else previous.get("command", command)
+    if there != command and has_begun(run_dir):
+        raise ValueError(
+            f"{run_dir} holds a run of `rlcap {there}`; you started `rlcap {command}`: choose another output_dir, or "
+            "remove the folder"
+        )
+
+
 def append_metrics(path: Path, step: int, metrics: Mapping[str, Any]) -> None:
     """Appends one line to `metrics.jsonl`: an object with `step` and the metrics, keys sorted, on the disk on return.
 

@@ -307,7 +307,10 @@ class CaptionerTrainingArguments(TrainingArguments):
         require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "0 or more and below 1")
         for name in self.sample_checkers or ():
             require(name in CHECKERS, "sample_checkers", name, f"among {', '.join(CHECKERS)}")
-        for key in ("eval_num_beams", "eval_max_new_tokens", "max_caption_length", "save_total_limit"):
+        for key in (
+            *("eval_num_beams", "eval_max_new_tokens", "max_caption_length", "save_total_limit"),
+            "early_stopping_patience",
+        ):
             value = getattr(self, key)
             require(value is None or value > 0, key, value, "1 or more")
         require(self.max_not_finite >= 0, "max_not_finite", self.max_not_finite, "0 or more")
@@ -342,6 +345,8 @@ class CaptionerTrainingArguments(TrainingArguments):
         if self.greater_is_better is None:
             self.greater_is_better = self.metric_for_best_model not in LOWER_IS_BETTER
         super().__post_init__()
+        if self.eval_strategy == "no":
+            self.eval_on_start = False  # a recipe's, where the command line switches evaluation off
         world.settle(self)
         self.eval_reward_options = reward_options("eval_reward_options", self.eval_reward_options, self.eval_rewards)
         measured = (*self.measured, *(f"rewards/{name}" for name in self.eval_rewards))

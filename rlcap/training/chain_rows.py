@@ -8,6 +8,7 @@ from captioners.base import Captioner
 from rlcap.console import progress
 from rlcap.data import load_captions, load_chains
 from rlcap.data.rows import shown
+from rlcap.data.tables import with_columns
 from rlcap.training.ranking_arguments import ChainDataArguments
 
 CHECKED_AT_ONCE = 1000  # chains
@@ -49,7 +50,9 @@ class ChainTokens(NamedTuple):
     longest_best: int
 
 
-def check_chains(captioner: Captioner, dataset: datasets.Dataset, max_caption_length: int) -> ChainTokens:
+def check_chains(
+    captioner: Captioner, dataset: datasets.Dataset, max_caption_length: int, *, bar: bool = True
+) -> ChainTokens:
     """Counts the tokens of chains as the captioner reads them, cut at `max_caption_length`.
 
     Raises ValueError with the number of the chains of which two captions are then the same, and the first of them: such
@@ -58,7 +61,7 @@ def check_chains(captioner: Captioner, dataset: datasets.Dataset, max_caption_le
     chains = dataset.select_columns(["image_id", "captions"])
     captions, cut, longest_best = 0, 0, 0
     same: list[str] = []
-    with progress(total=len(chains), desc="checking chains", unit="chain", leave=False) as bar:
+    with progress(total=len(chains), desc="checking chains", unit="chain", leave=False, disable=not bar) as checked:
         for start in range(0, len(chains), CHECKED_AT_ONCE):
             batch = chains[start : start + CHECKED_AT_ONCE]
             tokens = captioner.tokenize(batch["captions"], max_caption_length)
@@ -71,7 +74,7 @@ def check_chains(captioner: Captioner, dataset: datasets.Dataset, max_caption_le
                 pair = _same_pair(texts, [tuple(own[there].tolist()) for own, there in zip(ids, mask, strict=True)])
                 if pair is not None:
                     same.append(f'"{image_id}": {shown(pair[0])} and {shown(pair[1])}')
-            bar.update(len(batch["image_id"]))
+            checked.update(len(batch["image_id"]))
     if same:
         raise ValueError(
             f"{len(same)} of {len(chains)} chains have two captions that are the same to this captioner, which reads "
@@ -100,5 +103,9 @@ def captioned_pictures(chains: datasets.Dataset) -> datasets.Dataset:
         known = references.setdefault(row["image_id"], [])
         known += [text for text in row.get("references") or row["captions"][:1] if text not in known]
     dropped = [name for name in ("captions", "kinds", "prompt", "references") if name in chains.column_names]
-    pictures = chains.select(list(first.values())).remove_columns(dropped)
-    return pictures.add_column("references", list(references.values()))  # type: ignore[call-arg]
+    # Selected last: columns beside selected rows would copy them.
+    whole: list[list[str]] = [[]] * len(chains)
+    for image_id, position in first.items():
+        whole[position] = references[image_id]
+    pictures = with_columns(chains.remove_columns(dropped), datasets.Dataset.from_dict({"references": whole}))
+    return pictures.select(list(first.values()))

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlcap.disk import DiskFull, writing
+from rlcap.launching import process_group
 from rlcap.tracking.run_directory import write_json
 
 MARKER = "complete.json"
@@ -97,11 +97,23 @@ def read_state(directory: Path, rank: int) -> dict[str, Any]:
     """What `write_state` wrote, tensors on the CPU. Raises ValueError where the checkpoint is of fewer processes."""
     path = directory / f"{STATE}{rank}.json"
     if not path.is_file():
-        raise ValueError(
-            f"{directory} was written by {len(list(directory.glob(f'{STATE}*.json')))} process(es): go on with as many"
-        )
+        raise ValueError(_go_on_with(directory))
     tensors = path.with_suffix(".safetensors")
     return json.loads(path.read_text(encoding="utf-8")) | (load_file(tensors) if tensors.is_file() else {})
+
+
+def require_processes(directory: Path, number: int) -> None:
+    """Raises ValueError where a checkpoint was written by another number of processes."""
+    if len(_states(directory)) != number:
+        raise ValueError(_go_on_with(directory))
+
+
+def _states(directory: Path) -> list[Path]:
+    return list(directory.glob(f"{STATE}*.json"))
+
+
+def _go_on_with(directory: Path) -> str:
+    return f"{directory} was written by {len(_states(directory))} process(es): go on with as many"
 
 
 def damage(directory: Path) -> str | None:
@@ -134,11 +146,7 @@ def last_complete(output_dir: Path) -> Path | None:
 
     In a process group all ranks call it: the first one looks, so that none goes on from another than the others.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return _last_complete(output_dir)
-    found = [_last_complete(output_dir) if dist.get_rank() == 0 else None]
-    dist.broadcast_object_list(found)
-    return found[0]
+    return process_group.by_first(lambda: _last_complete(output_dir))
 
 
 def _last_complete(output_dir: Path) -> Path | None:
@@ -149,6 +157,11 @@ def _last_complete(output_dir: Path) -> Path | None:
             return path
         print(f"rlcap: {path} is left aside: {wrong}", flush=True)
     return None
+
+
+def last_known(output_dir: Path) -> Path | None:
+    """The newest checkpoint that this process has written or found whole, without looking again."""
+    return next((path for path in reversed(checkpoints(output_dir)) if path in _known), None)
 
 
 def rotate(output_dir: Path, keep: int | None, step: int) -> None:

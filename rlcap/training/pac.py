@@ -19,6 +19,7 @@ from rlcap.data.images import BadImageCounter
 from rlcap.evaluation.retrieval import retrieval
 from rlcap.launching.workers import stay_with_rank
 from rlcap.objectives.contrastive import info_nce
+from rlcap.training.ended_run import out_of_patience
 from rlcap.training.gathering import gather_rows
 from rlcap.training.pac_arguments import PacArguments
 from rlcap.training.pac_batches import PairCollator
@@ -189,21 +190,17 @@ class PacTrainer(RewardTrainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
-        if self.out_of_patience():
+        if self.stopped_early() is not None:
             self.control.should_training_stop = True
         return is_best
 
-    def out_of_patience(self) -> bool:
-        """Whether as many evaluations as the patience came after the best one."""
-        patience, best = self.args.early_stopping_patience, self.state.best_global_step
-        if patience is None or best is None:
-            return False
-        name = f"eval/{self.args.metric_for_best_model}"
-        return sum(name in line and line["step"] > best for line in self.state.log_history) >= patience
-
-    def has_ended(self) -> bool:
-        """Whether no step is left to take, or none is worth it."""
-        return super().has_ended() or self.out_of_patience()
+    def stopped_early(self) -> str | None:
+        """That as many evaluations as the patience came after the best one."""
+        metric, best = self.args.metric_for_best_model, self.state.best_global_step
+        if best is None:
+            return None
+        since = sum(f"eval/{metric}" in line and line["step"] > best for line in self.state.log_history)
+        return out_of_patience(self.args.early_stopping_patience, since, metric, best)
 
 
 class _BoundScale(TrainerCallback):

@@ -23,6 +23,7 @@ from rlcap.data.blind import VISUAL
 from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.content import looked_at
 from rlcap.data.fingerprint import rows_fingerprint
+from rlcap.data.tables import with_columns
 from rlcap.data.write_features import frames_of
 from rlcap.evaluation.ranking import means, ranking_sums
 from rlcap.objectives.ranking import bradley_terry, implicit_rewards, lambda_loss, plackett_luce, ranked
@@ -53,14 +54,16 @@ class RankingTrainer(CaptionerTrainer):
         **options: Any,
     ) -> None:
         self._start_weights = fingerprint([captioner]) if args.reference == "stored" else ""  # LoRA is added below
-        train_dataset = train_dataset.add_column("position", list(range(len(train_dataset))))  # type: ignore[call-arg]
+        positions = datasets.Dataset.from_dict({"position": list(range(len(train_dataset)))})
+        train_dataset = with_columns(train_dataset, positions)
         super().__init__(captioner, args, train_dataset, eval_dataset, **options)
         if args.max_caption_length is None:
             args.max_caption_length = captioner.codec.limit
         for name, dataset in (("training", train_dataset), ("held-out", eval_dataset)):
             if dataset is not None:
                 require_prompt(dataset, captioner.prompt)
-                tokens = check_chains(captioner, dataset, args.max_caption_length)
+                bar = self.is_world_process_zero() and not args.disable_tqdm
+                tokens = check_chains(captioner, dataset, args.max_caption_length, bar=bar)
                 if tokens.cut and self.is_world_process_zero():
                     say(
                         f"{tokens.cut} of {tokens.captions} captions of the {name} chains are cut at "

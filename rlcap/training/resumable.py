@@ -4,16 +4,22 @@ What transformers writes into its checkpoint folder stays; the folder is written
 in it, and renamed into place as the last thing of its step.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints
 from rlcap.training.ended_run import EndingTrainer
+
+
+def _of_no_best_checkpoint(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("The best checkpoint ")
 
 
 class _EpochEnd(TrainerCallback):
@@ -99,6 +105,11 @@ class ResumableTrainer(EndingTrainer):
         try:
             with checkpoints.room_for(name, self._saving_to):
                 super()._save_checkpoint(model, trial)
+                if self.state.best_global_step == self.state.global_step:
+                    # transformers has noted the folder that is renamed below.
+                    self.state.best_model_checkpoint = str(self.run_dir / name)
+                    if self.args.should_save:
+                        self.state.save_to_json(str(written / TRAINER_STATE_NAME))
                 checkpoints.write_state(written, self.args.process_index, self.checkpoint_state())
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
@@ -109,6 +120,15 @@ class ResumableTrainer(EndingTrainer):
             shutil.rmtree(written.parent)
             checkpoints.rotate(self.run_dir, self.args.checkpoints_kept, self.state.global_step)
         self.accelerator.wait_for_everyone()
+
+    def _init_training_state(self, *what: Any, **options: Any) -> tuple[int, int]:
+        """transformers', without its warning that the best checkpoint was removed: the best captioner is in `best/`."""
+        logger = logging.getLogger("transformers.trainer")
+        logger.addFilter(_of_no_best_checkpoint)
+        try:
+            return super()._init_training_state(*what, **options)
+        finally:
+            logger.removeFilter(_of_no_best_checkpoint)
 
     def _restore(self, folder: Path) -> None:
         """Puts back what a checkpoint keeps beside the weights; drops later lines of `metrics.jsonl`.

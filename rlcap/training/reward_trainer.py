@@ -23,7 +23,7 @@ from rlcap.training.freed_memory import keep_freed_memory
 from rlcap.training.not_finite import NotFinite, SkippedBatches
 from rlcap.training.out_of_memory import advised
 from rlcap.training.resumable import ResumableTrainer
-from rlcap.training.run import refuse_another_run, trackers
+from rlcap.training.run import begin, trackers
 from rlcap.training.running_means import RunningMeans
 
 TRAINED_FILE = "trained.safetensors"
@@ -60,6 +60,8 @@ class RewardArguments(TrainingArguments):
         )
         require(not self.load_best_model_at_end, "load_best_model_at_end", True, "false: the best is kept by itself")
         super().__post_init__()
+        if self.eval_strategy == "no":
+            self.eval_on_start = False  # a recipe's, where the command line switches evaluation off
         world.settle(self)
         reported = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
         # Ours log under our names; transformers' own would rename every scalar. The others stay with transformers.
@@ -195,13 +197,13 @@ def train(trainer: RewardTrainer, command: str, described: Mapping[str, Any] | N
     """Trains, or goes on from the last complete checkpoint; returns the folder of the reward.
 
     described: what determines the run beside its arguments, for `run.json`.
-    Raises ValueError where the run's folder holds a run with other settings, Stopped where it was told to stop.
+    Raises ValueError where the run's folder holds a run with other settings, or of another number of processes, Stopped
+    where it was told to stop.
     """
     args, run_dir = trainer.args, trainer.run_dir
     settings = json.loads(json.dumps({**(described or {}), **settings_of(args)}))
-    resume = checkpoints.last_complete(run_dir)
+    resume = begin(trainer, settings)
     if trainer.is_world_process_zero():
-        refuse_another_run(run_dir, settings)
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
         trained = sum(p.numel() for p in trainer.trained().values())
         say(f"rlcap: {trained:,} of {sum(p.numel() for p in trainer._bare().parameters()):,} parameters train")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback, set_seed
 
 import captioners
@@ -17,7 +18,7 @@ from captioners.grid_transformer import GridTransformer, GridTransformerConfig
 from captioners.grids import require_grid
 from captioners.weights import fingerprint
 from rewards import Reward
-from rlcap.console import say
+from rlcap.console import say, warn
 from rlcap.data import load_captions, require_references
 from rlcap.data.captions import LOOKED_AT
 from rlcap.data.content import BadImage, looked_at, readable
@@ -26,11 +27,13 @@ from rlcap.data.source_kind import kind_of
 from rlcap.data.stream import CaptionStream
 from rlcap.data.write_features import stored_features
 from rlcap.failures import under_way
+from rlcap.launching import process_group
 from rlcap.tracking import run_directory
 from rlcap.training import checkpoints, told_to_stop
 from rlcap.training.arguments import CaptionerArguments, CaptionerTrainingArguments, DataArguments, settings_of
 from rlcap.training.captioner_trainer import CaptionerTrainer
 from rlcap.training.parts import parts_table
+from rlcap.training.resumable import ResumableTrainer
 from rlcap.training.scst_arguments import SCSTArguments
 
 if TYPE_CHECKING:
@@ -181,31 +184,54 @@ def train(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) ->
     """Trains, or goes on from the last complete checkpoint, and leaves `final/` in the run's folder, which it returns.
 
     `described`: what determines the run beside its arguments (data, captioner, rewards), for `run.json`.
-    Raises ValueError where the folder holds a run with other settings, Stopped where it was told to stop.
+    Raises ValueError where the folder holds a run with other settings, or of another number of processes, Stopped where
+    it was told to stop.
     """
     args, run_dir = trainer.args, trainer.run_dir
     # The prompt that is used, which may be the captioner's own.
     settings = {**described, **settings_of(args), "prompt": trainer.captioner.prompt}
+    resume = begin(trainer, settings)
     if trainer.is_world_process_zero():
-        refuse_another_run(run_dir, settings)
         run_directory.write_run(run_dir, command=command, settings=settings, seed=args.seed)
         say(parts_table(trainer.captioner, args))
         say(f"device {args.device}, {args.world_size} process(es), {torch.get_num_threads()} threads")
-    resume = checkpoints.last_complete(run_dir)
-    if resume is not None and trainer.is_world_process_zero():
-        say(f"rlcap: going on from {resume}")
+        if resume is not None:
+            say(f"rlcap: going on from {resume}")
     told_to_stop.train(trainer, resume, can_save=trainer.can_save)
     with under_way():
         trainer.save_captioner(run_dir / "final")
         if args.push_to_hub:
             trainer.push_to_hub()
+    skipped = len(set(gather_object(list(trainer.training_rows.bad_images.bad))))
+    if skipped and trainer.is_world_process_zero():
+        warn(f"{skipped} training picture(s) were skipped: they could not be decoded")
     return run_dir
+
+
+def train_to_end(trainer: CaptionerTrainer, command: str, described: dict[str, Any]) -> None:
+    """Does what `train` does, and says on the first process where the captioners are."""
+    run_dir = train(trainer, command, described)
+    if trainer.is_world_process_zero():
+        kept = " and ".join(f"{name}/" for name in ("best", "final") if (run_dir / name).is_dir())
+        say(f"rlcap: done; see {kept} of {run_dir}")
+
+
+def begin(trainer: ResumableTrainer, settings: dict[str, Any]) -> Path | None:
+    """The checkpoint that a run goes on from, None where it begins; called on all ranks, which fail together.
+
+    Raises ValueError where the folder holds a run with other settings, or of another number of processes.
+    """
+    process_group.by_first(lambda: refuse_another_run(trainer.run_dir, settings))
+    resume = checkpoints.last_complete(trainer.run_dir)
+    if resume is not None:
+        checkpoints.require_processes(resume, trainer.args.world_size)
+    return resume
 
 
 def refuse_another_run(run_dir: Path, settings: dict[str, Any]) -> None:
     """Raises ValueError naming the settings, but those of MAY_CHANGE, that differ from those of the run in a folder."""
     previous = run_directory.read_run(run_dir)
-    if previous is None or not any((run_dir / name).exists() for name in ("metrics.jsonl", "final")):
+    if previous is None or not run_directory.has_begun(run_dir):
         return
     before, settings = previous["settings"], json.loads(json.dumps(settings))
     changed = [

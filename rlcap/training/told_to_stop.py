@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlcap.console import say
 from rlcap.launching.stopping import Notice, Stopped
+from rlcap.training import checkpoints
+from rlcap.training.resumable import ResumableTrainer
 
 
 class StopWhenTold(TrainerCallback):
@@ -56,8 +58,12 @@ class StopWhenTold(TrainerCallback):
         return int(told)
 
 
-def train(trainer: Trainer, resume_from: Path | None, *, can_save: Callable[[int], bool] = lambda step: True) -> None:
+def train(
+    trainer: ResumableTrainer, resume_from: Path | None, *, can_save: Callable[[int], bool] = lambda step: True
+) -> None:
     """Trains to the end, from a checkpoint or anew. Raises Stopped where it was told to stop, once all is saved.
+
+    KeyboardInterrupt says what the same command will go on from.
 
     can_save: whether a run can go on from a checkpoint of this step.
     """
@@ -74,5 +80,12 @@ def train(trainer: Trainer, resume_from: Path | None, *, can_save: Callable[[int
                     f"is written, and the same command goes on from it (exit code {stopped.code})"
                 )
             raise
+        except KeyboardInterrupt:
+            last = checkpoints.last_known(trainer.run_dir)
+            raise KeyboardInterrupt(
+                "no checkpoint was written yet, and the same command starts anew"
+                if last is None
+                else f"the same command goes on from {last}"
+            ) from None
         finally:
             trainer.remove_callback(callback)

@@ -17,6 +17,7 @@ from rlcap.evaluation.metrics import evaluate_captions
 from rlcap.tracking import run_directory
 from rlcap.tracking.evaluated_pictures import pictures_file, write_pictures
 from rlcap.training.arguments import CaptionerTrainingArguments
+from rlcap.training.ended_run import out_of_patience
 from rlcap.training.eval_rewards import reward_means
 from rlcap.training.out_of_memory import advised
 from rlcap.training.saving import SavingTrainer
@@ -111,9 +112,11 @@ class ValidatingTrainer(SavingTrainer):
             )
         return dict(gather_object(list(captions.items())))
 
-    def has_ended(self) -> bool:
-        """Whether no step is left to take, or the captioner has long not gained."""
-        return super().has_ended() or self._out_of_patience()
+    def stopped_early(self) -> str | None:
+        """That the captioner has long not gained."""
+        args = self.args
+        patience, since = args.early_stopping_patience, self.best["without_gain"]
+        return out_of_patience(patience, since, args.metric_for_best_model, self.best["step"])
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Adds which captioner was the best so far."""
@@ -143,9 +146,5 @@ class ValidatingTrainer(SavingTrainer):
             self.save_captioner(self.run_dir / "best")
         else:
             self.best["without_gain"] += 1
-            if self._out_of_patience():
+            if self.stopped_early() is not None:
                 self.control.should_training_stop = True
-
-    def _out_of_patience(self) -> bool:
-        patience = self.args.early_stopping_patience
-        return patience is not None and self.best["without_gain"] >= patience

@@ -99,14 +99,16 @@ def test_conversations_in_a_data_set(tmp_path: Path) -> None:
     assert dataset["prompt"][:] == ["What is it?"]
 
 
-def test_pictures_of_a_data_set(tmp_path: Path) -> None:
+def test_pictures_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"image": {"bytes": png(n), "path": None}, "caption": f"a {n}", "image_id": str(n)} for n in range(3)]
     features = Features({"image": datasets.Image(), "caption": Value("string"), "image_id": Value("string")})
     Dataset.from_list(rows, features=features).save_to_disk(tmp_path / "saved")
     pictures = load_captions(tmp_path / "saved")
     blind = [{"image_id": str(n), "captions": [f"a {n}", f"b {n}"]} for n in (2, 0, 2)]
     path = lines(tmp_path, *blind)
+    capsys.readouterr()
     dataset = load_chains(path, pictures=pictures)
+    assert capsys.readouterr().err == ""  # no bar of `datasets`
     assert [open_visual(row).getpixel((0, 0))[0] for row in dataset] == [2, 0, 2]  # type: ignore[index,union-attr]
     assert dataset["captions"][:] == [["a 2", "b 2"], ["a 0", "b 0"], ["a 2", "b 2"]]
     assert dataset["references"][:] == [["a 2"], ["a 0"], ["a 2"]]

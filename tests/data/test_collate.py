@@ -102,10 +102,12 @@ def test_stored_features_open_no_picture(clips: Dataset, tmp_path: Path) -> None
         collator([{**gone[0], "image_id": "unknown"}])
 
 
-def test_what_was_bad_when_features_were_written_is_bad_now(scenes: Dataset, tmp_path: Path) -> None:
+def test_what_was_bad_when_features_were_written_is_bad_now(
+    scenes: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = spoiled(scenes, tmp_path, (1,))[:3]
-    with pytest.warns(UserWarning, match=r"skipped a picture: .*bad1\.png"):
-        store = write_features(TinyTower(), Dataset.from_list(rows), tmp_path / "features")
+    store = write_features(TinyTower(), Dataset.from_list(rows), tmp_path / "features")
+    assert f"rlcap: skipped a picture: {tmp_path / 'bad1.png'}" in capsys.readouterr().err
     batch = VisualCollator(None, store)(rows)
     assert [row["image_id"] for row in batch["rows"]] == [rows[0]["image_id"], rows[2]["image_id"]]
     assert batch["bad"] == [(str(tmp_path / "bad1.png"), "is not a picture in a format that Pillow knows")]

@@ -69,6 +69,16 @@ def test_xe_at_the_next_step(scenes: Path, captioner_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_ctrl_c_says_what_is_left(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    chain = Chain("xe", XE, scenes, captioner_folder, tmp_path)
+    anew = "rlcap: interrupted; no checkpoint was written yet, and the same command starts anew\n"
+    assert anew in chain.tell(Moment("open", r"metrics\.jsonl a", signal=signal.SIGINT), 130).err
+    told = chain.tell(Moment("open", r"metrics\.jsonl a", 2, signal.SIGINT), 130)
+    assert f"rlcap: interrupted; the same command goes on from {chain.killed / 'checkpoint-3'}\n" in told.err
+    assert f"going on from {chain.killed / 'checkpoint-3'}" in chain.finish().out
+
+
+@pytest.mark.slow
 def test_an_epoch_ends_with_its_evaluation(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
     options = {**XE, "eval_strategy": "epoch", "logging_strategy": "epoch"}
     chain = Chain("xe", options, scenes, captioner_folder, tmp_path)

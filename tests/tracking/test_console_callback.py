@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from rich.table import Table
+from transformers import TrainerState, TrainingArguments
 
 from rlcap.console import console, progress, say, silenced
-from rlcap.tracking.console_callback import compact, duration, evaluation_table, log_line
+from rlcap.tracking.console_callback import compact, duration, evaluation_table, log_line, too_short
 
 EVALUATIONS = {
     0: {"cider": 90.0, "rep_4_count": 0.5, "length": 9.0, "distinct_1": 0.1},
@@ -34,6 +35,26 @@ def test_a_line_says_where_the_training_is_and_when_it_ends() -> None:
         "0.84 s/step  13:18 left"
     )
     assert "cider-d" not in log_line({"reward": 0.5, "rewards/cider-d/mean": 0.5}, 1, 2, 1.0)  # said already
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "notice"),
+    [
+        (
+            20,
+            {},
+            "a training of 20 steps ends inside its warm-up (warmup_steps 300) and logs no loss (logging_steps 50)",
+        ),
+        (300, {}, "a training of 300 steps ends inside its warm-up (warmup_steps 300)"),
+        (301, {}, None),
+        (20, {"warmup_steps": 0.1}, "a training of 20 steps logs no loss (logging_steps 50)"),
+        (20, {"lr_scheduler_type": "constant", "logging_first_step": True}, None),
+    ],
+)
+def test_a_run_that_is_too_short_is_told(steps: int, settings: dict, notice: str | None, tmp_path: Path) -> None:
+    chosen = {"warmup_steps": 300, "logging_steps": 50, "lr_scheduler_type": "cosine", **settings}
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, max_steps=steps, **chosen)
+    assert too_short(args, TrainerState(max_steps=steps, logging_steps=50)) == notice
 
 
 @pytest.mark.parametrize(

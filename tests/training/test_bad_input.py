@@ -214,12 +214,18 @@ def test_a_text_file_named_jpg_is_skipped_and_too_many_stop(
     (tmp_path / "text.jpg").write_text("no picture")
     shutil.copy(tmp_path / "text.jpg", tmp_path / "other.jpg")
     write_rows(tmp_path, [row(0), row(1, image="text.jpg"), row(2), row(3)])
-    with pytest.warns(UserWarning, match=r"skipped a picture: .*text\.jpg: is not a picture"):
-        main(["xe", *map(str, options(saved, data, tmp_path / "run", per_device_train_batch_size=1, max_steps=4))])
+    main(["xe", *map(str, options(saved, data, tmp_path / "run", per_device_train_batch_size=1, max_steps=8))])
+    lines = capsys.readouterr().err.splitlines()
+    (skipped,) = (line for line in lines if "skipped a picture" in line)
+    assert skipped.startswith(f"rlcap: skipped a picture: {tmp_path / 'text.jpg'}: is not a picture")
+    assert lines[-1] == "rlcap: 1 training picture(s) were skipped: they could not be decoded"
     assert (tmp_path / "run" / "final").is_dir()
     write_rows(tmp_path, [row(0), row(1, image="text.jpg"), row(2, image="other.jpg"), row(3)])
-    with pytest.warns(UserWarning, match="skipped a picture"):
-        found = told(capsys, "scst", *options(saved, data, tmp_path / "other", max_steps=4), code=1)
+    with pytest.raises(SystemExit) as end:
+        main(["scst", *map(str, options(saved, data, tmp_path / "other", max_steps=4))])
+    assert end.value.code == 1
+    found = capsys.readouterr().err
+    assert "Traceback" not in found
     assert "2 of 4 pictures cannot be decoded, more than the 1 that max_bad_images allows" in found
     assert "text.jpg: is not a picture" in found
     assert "other.jpg: is not a picture" in found

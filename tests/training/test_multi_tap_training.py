@@ -170,7 +170,9 @@ def test_what_would_stop_stage_two_is_said_before_stage_one(
         run_debug(plain, nowhere, tmp_path / "run")
 
 
-def test_broken_pictures_are_counted_and_left_out(data: Path, base: Path, tmp_path: Path) -> None:
+def test_broken_pictures_are_counted_and_left_out(
+    data: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def unchanged(line: dict[str, Any]) -> None:
         pass
 
@@ -178,8 +180,8 @@ def test_broken_pictures_are_counted_and_left_out(data: Path, base: Path, tmp_pa
     (broken.parent / "3.png").write_text("no picture")
     options = ("--train_weights", "head", "--num_train_epochs", "1", "--per_device_train_batch_size", "1")
     options += ("--dataloader_num_workers", "0", "--logging_steps", "1", "--eval_strategy", "no")
-    with pytest.warns(UserWarning, match=r"skipped a picture: .*3\.png"):
-        run(broken, base, tmp_path / "run", *options)
+    run(broken, base, tmp_path / "run", *options)
+    assert f"rlcap: skipped a picture: {broken.parent / '3.png'}" in capsys.readouterr().err
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(line["step"] for line in logged) == 23 * 6
     (broken.parent / "35.png").write_text("no picture")

@@ -229,12 +229,16 @@ def test_what_is_logged(tmp_path: Path) -> None:
     assert {"rewards/position_2", "ranking/exact_order", "log_probs/worst", "time/encode"} <= set(first)
 
 
-def test_generation_is_measured_once_a_picture_against_the_best_captions(tmp_path: Path) -> None:
+def test_generation_is_measured_once_a_picture_against_the_best_captions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = chain_dataset(tmp_path, 3)
     again = dataset.map(lambda row: {"captions": row["captions"][::-1], "kinds": row["kinds"]})
-    both = Dataset.from_list([*dataset, *again])
+    both = Dataset.from_list([row for pair in zip(dataset, again, strict=True) for row in pair])
+    capsys.readouterr()
     trainer = ranking_trainer(tiny_encoder_decoder(), both, tmp_path / "run", val=both)
     pictures = trainer.pictures_of(both)
+    assert capsys.readouterr().err == ""  # no bar of `datasets`
     assert pictures["image_id"] == ["0", "1", "2"]
     assert pictures["references"][0] == [CAPTIONS[0], CAPTIONS[1]]
     assert isinstance(trainer, CaptionerTrainer)

@@ -44,7 +44,8 @@ def test_two_processes_equal_one(reference: str, chains: Path, captioner_folder:
     if reference == "adapters_off":
         options |= {"freeze": "vision", "lora_parts": "decoder"}
     run(1, "rank-dpo", chains, captioner_folder, tmp_path / "one", **{**options, "per_device_train_batch_size": 6})
-    run(2, "rank-dpo", chains, captioner_folder, tmp_path / "two", **options)
+    said = run(2, "rank-dpo", chains, captioner_folder, tmp_path / "two", **options, disable_tqdm=False)
+    assert said.count("checking chains:   0%") == 2  # those to train on and those held out, on the first rank
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) == len(two) == 5
     for alone, shared in zip(one, two, strict=True):

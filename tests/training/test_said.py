@@ -44,6 +44,43 @@ def test_readable_lines_a_bar_and_tables(
     assert all(Path(own.files[0]).is_file() and own.references for own in pictures.values())
 
 
+def with_options(arguments: list[str], output: Path, **options: object) -> list[str]:
+    given = {"output_dir": output, **options}
+    return ["xe", *arguments, *(str(text) for key, value in given.items() for text in (f"--{key}", value))]
+
+
+def test_a_run_that_stops_early_says_so_and_how_to_go_on(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"max_steps": 9, "early_stopping_patience": 2, "early_stopping_threshold": 1e9, "save_strategy": "steps"}
+    command = with_options(arguments, tmp_path / "run", **chosen, save_steps=2)
+    stopped = "rlcap: stopped early at step 6: 2 evaluation(s) without a better cider; the best is step 2. "
+    key = "To train on, set early_stopping_patience above 2\n"
+    main(command)
+    assert stopped + key in capsys.readouterr().out
+    main([*command, "--max_steps", "12"])
+    out = capsys.readouterr().out
+    assert "0 steps in 0:" in out
+    assert stopped + key in out
+    main([*command, "--early_stopping_patience", "3"])
+    out = capsys.readouterr().out
+    assert "2 steps in 0:" in out
+    assert "stopped early at step 8: 3 evaluation(s)" in out
+    main([*command, "--early_stopping_patience", "4"])
+    out = capsys.readouterr().out
+    assert "1 steps in 0:" in out
+    assert "stopped early" not in out
+
+
+def test_the_end_names_what_is_there(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(with_options(arguments, tmp_path / "run"))
+    assert capsys.readouterr().out.endswith(f"rlcap: done; see best/ and final/ of {tmp_path / 'run'}\n")
+    main(with_options(arguments, tmp_path / "blind", eval_strategy="no", eval_on_start=True, val_split="none"))
+    out = capsys.readouterr().out
+    assert out.endswith(f"rlcap: done; see final/ of {tmp_path / 'blind'}\n")
+    assert "validation" not in out  # nor at the start
+
+
 def test_quiet(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["xe", "--quiet", *arguments, "--output_dir", str(tmp_path / "run")])
     assert capsys.readouterr().out == ""

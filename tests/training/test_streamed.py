@@ -63,7 +63,6 @@ def arguments(made: Path, output: Path, **others: Any) -> list[str]:
     return [text for key, value in options.items() for text in (f"--{key}", str(value))]
 
 
-@pytest.mark.filterwarnings("ignore:skipped a picture")
 def test_a_resume_ends_with_the_same_bits(made: Path, tmp_path: Path) -> None:
     train(made, tmp_path / "whole")
     train(made, tmp_path / "again", max_steps=2)
@@ -121,7 +120,6 @@ def test_two_processes_share_a_stream_and_go_on_with_it(made: Path, tmp_path: Pa
     assert seen("again", 2, 5) == whole
 
 
-@pytest.mark.filterwarnings("ignore:skipped a picture")
 def test_scst_counts_its_document_frequencies_on_the_shards(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +150,6 @@ def test_scst_counts_its_document_frequencies_on_the_shards(
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:skipped a picture")
 def test_what_does_not_go(
     others: dict[str, Any], message: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Two processes with half the batch each, against one with the whole; and what only several processes can get wrong."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ def run(
     captioner: Path,
     output: Path,
     environment: Mapping[str, str] | None = None,
+    code: int = 0,
     **options: Any,
 ) -> str:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -38,7 +40,7 @@ def run(
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == code, done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
@@ -66,6 +68,24 @@ def test_scst_goes_on_from_a_checkpoint(scenes: Path, captioner_folder: Path, tm
     assert "going on from" in said
     assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
     assert learned(tmp_path / "halves" / "final") == learned(tmp_path / "whole" / "final")
+    assert said.count("rlcap: done") == 1
+
+
+def test_what_cannot_go_on_is_refused_by_both(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
+    options = {"save_steps": 2, "per_device_train_batch_size": 3}
+    given = scenes, captioner_folder, tmp_path / "run"
+    run(1, "xe", *given, max_steps=2, **options)
+    started = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
+    said = run(2, "xe", *given, code=1, max_steps=4, **options)  # the launcher's code
+    refused = f"rlcap: {tmp_path / 'run' / 'checkpoint-2'} was written by 1 process(es): go on with as many\n"
+    assert refused in said
+    assert "going on from" not in said
+    other = run(2, "xe", *given, code=1, max_steps=4, **{**options, "seed": 1})
+    assert "holds a run with other settings (seed: 42 there, 1 now)" in other
+    for text in (said, other):
+        assert "Connection closed" not in text
+        assert "rlcap/training" not in text  # no traceback of ours
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["starts"] == started
 
 
 def test_a_picture_that_one_of_them_cannot_decode(scenes: Path, captioner_folder: Path, tmp_path: Path) -> None:
@@ -75,7 +95,8 @@ def test_a_picture_that_one_of_them_cannot_decode(scenes: Path, captioner_folder
         picture.write_text("no picture")
     options = {"max_steps": 6, "per_device_train_batch_size": 1, "max_bad_images": 0.5, "save_strategy": "no"}
     said = run(2, "xe", tmp_path / "scenes" / scenes.name, captioner_folder, tmp_path / "run", **options)
-    assert "skipped a picture" in said
+    assert "rlcap: skipped a picture" in said
+    assert said.count("training picture(s) were skipped") == 1
     assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(1, 7))
 
 
