@@ -28,7 +28,7 @@ from captioners.preprocess import Preprocessor
 from captioners.text import CaptionCodec, SpecialTokens
 from captioners.tokenizer import train_tokenizer
 from captioners.types import VisualContext
-from captioners.vision import grid, grid_of_blank, load_vision
+from captioners.vision import grid, grid_of_blank, image_preprocessor, load_vision
 from captioners.weights import load_weights, refuse_random
 
 MODEL_TYPE = "grid_transformer"
@@ -98,18 +98,18 @@ class GridTransformer(GridCaptioner):
     ) -> "GridTransformer":
         """A new captioner on a vision model (directory or Hub id), with a tokenizer trained on the training captions.
 
-        Weights are drawn from torch's global generator. Raises ValueError where the model does not take pixels or
-        gives no grid.
+        Weights are drawn from torch's global generator. Raises ValueError as `load_vision` does, and where the
+        model has no image processor.
         """
         model = load_vision(vision, dtype)
-        processor = AutoImageProcessor.from_pretrained(vision)
-        states = grid_of_blank(model, Preprocessor(processor))
+        preprocessor = image_preprocessor(vision)
+        states = grid_of_blank(model, preprocessor)
         tokenizer = train_tokenizer(captions, config.vocab_size)
         if config.max_positions == 0:
             config = replace(config, max_positions=states.shape[1])
         config = replace(config, vocab_size=len(tokenizer))
         transformer = EncoderDecoderModel(_transformer_config(config, tokenizer))
-        return cls(model, transformer, tokenizer, processor, config, states.shape[2]).to(dtype).eval()
+        return cls(model, transformer, tokenizer, preprocessor.processor, config, states.shape[2]).to(dtype).eval()
 
     @classmethod
     def from_pretrained(cls, directory: Path, dtype: torch.dtype, max_frames: int | None = None) -> "GridTransformer":

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 
 from captioners import lora
 from captioners.base import Captioner
@@ -17,6 +16,7 @@ from captioners.encoder_decoder import EncoderDecoder
 from captioners.florence2 import Florence2
 from captioners.git import Git
 from captioners.grid_transformer import GridTransformer
+from captioners.weights import local_directory
 
 ADAPTERS: dict[str, type[Any]] = {
     "blip": Blip,
@@ -28,8 +28,7 @@ ADAPTERS: dict[str, type[Any]] = {
     "vision-encoder-decoder": EncoderDecoder,
     **dict.fromkeys(CHAT_FAMILIES, Chat),
 }
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-OLDER_WEIGHTS = "pytorch_model*.bin"
+EXPORTS = ("best", "final")  # captioners in the folder of a run
 
 
 def load(
@@ -47,12 +46,12 @@ def load(
     Weights are safetensors or, in older checkpoints, `pytorch_model.bin` read as plain tensors; no code of a checkpoint
     is run. Raises ValueError where there is no whole checkpoint, or one of an unsupported type.
     """
-    directory = Path(path_or_hub_id)
-    if not directory.is_dir():
-        directory = _downloaded(str(path_or_hub_id))
+    directory = local_directory(path_or_hub_id)
     config_file = directory / "config.json"
     if not config_file.is_file():
-        raise ValueError(f"{path_or_hub_id} holds no config.json, so it is not a captioner's checkpoint")
+        found = [str(Path(path_or_hub_id) / name) for name in EXPORTS if (directory / name / "config.json").is_file()]
+        hint = f"; it is a run's folder: give {' or '.join(found)}" if found else ""
+        raise ValueError(f"{path_or_hub_id} holds no config.json, so it is not a captioner's checkpoint{hint}")
     try:
         model_type = _model_type(json.loads(config_file.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
@@ -78,15 +77,3 @@ def _model_type(config: dict[str, Any]) -> str | None:
     if config.get("model_type") == "blip-2":
         return f"blip-2 with {config.get('text_config', {}).get('model_type', 'opt')}"
     return config.get("model_type")
-
-
-def _downloaded(hub_id: str) -> Path:
-    try:
-        snapshot = Path(snapshot_download(hub_id, allow_patterns=FILES))
-        if not any(snapshot.rglob("*.safetensors")):
-            snapshot = Path(snapshot_download(hub_id, allow_patterns=[*FILES, OLDER_WEIGHTS]))
-        return snapshot
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{hub_id} is neither a directory here nor a model that the Hub would give: {error}"
-        ) from error

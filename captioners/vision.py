@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionMo
 
 from captioners.frames import frame_features
 from captioners.preprocess import Preprocessor
-from captioners.weights import load_weights, refuse_random, unused
+from captioners.weights import load_weights, local_directory, refuse_random, unused
 
 
 class GridVision(nn.Module):
@@ -48,12 +48,19 @@ class GridVision(nn.Module):
 def load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     """The vision model of a directory or Hub id; of CLIP and SigLIP the vision tower alone.
 
-    Raises ValueError where the model does not take pictures alone, or where weights that the grid depends on are not
-    there.
+    Raises ValueError where there is no such model, where it is a captioner or does not take pictures alone, and where
+    weights that the grid depends on are not there.
     """
+    directory = local_directory(path)
+    eyes = Path(path) / "vision"
+    if (eyes / "config.json").is_file():
+        raise ValueError(f"{path} is a captioner and no vision model; its vision model is {eyes}")
     towers: dict[str, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
-    model_class: type[PreTrainedModel] = towers.get(AutoConfig.from_pretrained(path).model_type, AutoModel)
-    model, missing = load_weights(model_class, path, dtype)
+    try:
+        model_class: type[PreTrainedModel] = towers.get(AutoConfig.from_pretrained(directory).model_type, AutoModel)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no vision model that transformers knows: {error}") from error
+    model, missing = load_weights(model_class, directory, dtype)
     if model.main_input_name != "pixel_values":
         raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take pictures alone")
     refuse_random(path, missing, lambda: unused(model, lambda: grid_of_blank(model, image_preprocessor(path))))
@@ -61,8 +68,12 @@ def load_vision(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def image_preprocessor(path: str | Path) -> Preprocessor:
-    """The preprocessor of a vision model's directory or Hub id."""
-    return Preprocessor(AutoImageProcessor.from_pretrained(path))
+    """The preprocessor of a vision model's directory or Hub id; ValueError where there is none."""
+    directory = local_directory(path)
+    try:
+        return Preprocessor(AutoImageProcessor.from_pretrained(directory))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} has no image processor: {error}") from error
 
 
 def grid(vision: PreTrainedModel, pixels: Tensor) -> Tensor:

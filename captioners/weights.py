@@ -8,11 +8,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 Model = TypeVar("Model", bound=PreTrainedModel)
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+OLDER_WEIGHTS = "pytorch_model*.bin"
+
+
+def local_directory(path_or_hub_id: str | Path) -> Path:
+    """The directory of a model, which is downloaded where it is none here; ValueError where the Hub has not got it."""
+    if Path(path_or_hub_id).is_dir():
+        return Path(path_or_hub_id)
+    hub_id = str(path_or_hub_id)
+    try:
+        snapshot = Path(snapshot_download(hub_id, allow_patterns=FILES))
+        if not any(snapshot.rglob("*.safetensors")):
+            snapshot = Path(snapshot_download(hub_id, allow_patterns=[*FILES, OLDER_WEIGHTS]))
+        return snapshot
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{hub_id} is neither a directory here nor a model that the Hub would give: {error}"
+        ) from error
 
 
 def load_weights(model_class: type[Model], path: str | Path, dtype: torch.dtype) -> tuple[Model, set[str]]:

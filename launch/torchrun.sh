@@ -14,4 +14,8 @@ else
     meeting=(--nnodes "$nodes" --node-rank "${NODE_RANK:?which of the machines is this? 0, 1, ...}")
     meeting+=(--master-addr "${MASTER_ADDR:?the name of machine 0}" --master-port "${MASTER_PORT:-29500}")
 fi
+if [[ -z ${RANKS:-} ]] && ! "${PYTHON:-python}" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "torchrun.sh: torch sees no GPU on this machine: set RANKS, the number of ranks (RANKS=2 launch/torchrun.sh ...)" >&2
+    exit 2
+fi
 exec "${PYTHON:-python}" -m torch.distributed.run "${meeting[@]}" --nproc-per-node "${RANKS:-gpu}" -m rlcap "$@"

@@ -1,5 +1,6 @@
 """Finding a reward by its name."""
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +50,10 @@ def target_of(name: str) -> Callable[..., Any]:
     """The function, class or factory that a name stands for; raises ValueError as `load` does."""
     module_name, _, attribute = BUILT_IN.get(name, name).partition(":")
     if not attribute or not module_name:
+        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
-            f"there is no reward {name!r}; the built-in ones are {', '.join(BUILT_IN)}, and your own is written "
+            f"there is no reward {name!r}{hint}; the built-in ones are {', '.join(BUILT_IN)}, and your own is written "
             "package.module:attribute"
         )
     try:

@@ -151,7 +151,7 @@ def load_open_clip(name: str, *, tag: str | None = None, checkpoint: str | Path 
     try:
         config = open_clip.get_model_config(name) or {}
         quick = bool({**config, **tag_config}.get("quick_gelu", False))
-        with _without_random_warning():
+        with _without_what_we_tell():
             model = open_clip.create_model(
                 name,
                 tag,
@@ -189,10 +189,13 @@ def _refuse_openai(read: Checkpoint, checkpoint: str | Path, name: str) -> None:
 
 
 @contextmanager
-def _without_random_warning() -> Iterator[None]:
-    # open_clip warns that a model without weights is random; either the checkpoint fills it, or it is refused.
+def _without_what_we_tell() -> Iterator[None]:
+    # open_clip warns that a model without weights is random; either the checkpoint fills it, or it is refused. And it
+    # logs why weights cannot be had, beside the error that it raises.
     def worth_telling(record: logging.LogRecord) -> bool:
-        return not re.search("initialized randomly|no CLIP weights found", record.getMessage())
+        return not re.search(
+            "initialized randomly|no CLIP weights found|^Failed to download weights", record.getMessage()
+        )
 
     logging.getLogger().addFilter(worth_telling)
     try:

@@ -115,8 +115,12 @@ class TransformersEncoder(DualEncoder):
         configs = vision_model.config, text_model.config
         config = VisionTextDualEncoderConfig.from_vision_text_configs(*configs, projection_dim=dimensions)
         model = VisionTextDualEncoderModel(config, vision_model, text_model)
-        processor = AutoImageProcessor.from_pretrained(vision, backend="pil")
-        encoder = cls(model, processor, AutoTokenizer.from_pretrained(text), f"{vision} + {text}")
+        try:
+            processor = AutoImageProcessor.from_pretrained(vision, backend="pil")
+            tokenizer = AutoTokenizer.from_pretrained(text)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{vision} has no image processor, or {text} no tokenizer: {error}") from error
+        encoder = cls(model, processor, tokenizer, f"{vision} + {text}")
         poolers = [
             f"model.{side}_model.{name}"
             for side, (_, new) in zip(("vision", "text"), towers, strict=True)

@@ -37,6 +37,7 @@ def write_captions(
     batch_size: int = 32,
     workers: int = 0,
     max_bad_images: float = 0.01,
+    overwrite: bool = False,
 ) -> list[Row] | None:
     """Captions rank `rank`'s share; the rank that finds all done writes image id -> caption and returns all rows.
 
@@ -45,6 +46,7 @@ def write_captions(
 
     Args:
         pictures: where the rows come from, as JSON; what else determines a caption is asked of the captioner.
+        overwrite: replace an `output` that is of other work, or no captions of ours.
 
     Returns None where other ranks are still at it. Raises ValueError as `share_rows` does.
     """
@@ -68,15 +70,15 @@ def write_captions(
         write_json(summary, made)
         write_text(path, text)
 
-    def finished() -> list[Row] | None:
+    def finished() -> tuple[dict[str, Any], list[Row]] | None:
         if not (output.is_file() and summary.is_file()):
             return None
         made, text = json.loads(summary.read_text(encoding="utf-8")), output.read_text(encoding="utf-8")
-        if made["header"] != head or made["sha256"] != _digest(text):
+        if made.get("sha256") != _digest(text):
             return None
         named: dict[str, Row] = {name: {"captions": [caption]} for name, caption in json.loads(text).items()}
         named |= {name: {"failed": why} for name, why in made["failed"].items()}
-        return [{"image_id": name, **named[name]} for name in image_ids]
+        return made["header"], [{"image_id": name, **own} for name, own in named.items()]
 
     return share_rows(
         image_ids,
@@ -97,6 +99,7 @@ def write_captions(
         batch_size=batch_size,
         max_failed=max_bad_images,
         doing="captions",
+        overwrite=overwrite,
     )
 
 

@@ -3,11 +3,10 @@
 Nothing heavy is imported until a command has been chosen: `rlcap --help` answers in well under half a second.
 """
 
-import difflib
 import importlib
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 from rlcap import __version__
 
@@ -64,9 +63,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f"rlcap {__version__}")
         return
     if name not in COMMANDS:
-        meant = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" (did you mean {meant[0]}?)" if meant else ""
-        sys.exit(_message(f"there is no command {name!r}{hint}; there are: {', '.join(COMMANDS)}"))
+        from rlcap.near import did_you_mean
+
+        told = f"there is no command {name!r}{did_you_mean(name, COMMANDS)}; there are: {', '.join(COMMANDS)}"
+        sys.exit(_message(told))
+    from rlcap import console
     from rlcap.failures import OF_THE_USER, Failure, was_under_way
     from rlcap.launching import process_group, stopping, world
 
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         world.enter(name)
         stopping.listen()
-        with _silenced() if quiet else nullcontext(), process_group.torn_down():
+        with console.silenced() if quiet else nullcontext(), process_group.torn_down():
             importlib.import_module(f"rlcap.commands.{name.replace('-', '_')}").main(rest)
     except KeyboardInterrupt as interrupt:
         if debug:
@@ -93,12 +94,6 @@ def main(argv: list[str] | None = None) -> None:
         if debug or was_under_way(error):
             raise
         sys.exit(_message(str(error)))
-
-
-def _silenced() -> AbstractContextManager[None]:
-    from rlcap.console import silenced
-
-    return silenced()
 
 
 def _message(text: str) -> int:

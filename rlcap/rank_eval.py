@@ -1,5 +1,6 @@
 """A captioner's ranking of held-out chains beside its blind controls."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from captioners.base import Captioner
 from rlcap.chain_scoring import LogProbs, caption_scores, score_chains
 from rlcap.data.chain_prompts import require_prompt
 from rlcap.data.rows import shown
-from rlcap.evaluation.ranking import MEASURES, means, ranking_sums
+from rlcap.evaluation.ranking import BY_KIND, MEASURES, means, ranking_sums
 
 WHAT_IT_IS = {
     "true": "every chain with its own picture",
@@ -24,13 +25,14 @@ WHAT_IT_IS = {
 class RankEvaluation:
     """measures: control -> measure (`rlcap.evaluation.ranking`) -> value. per_chain: id, and control -> scores.
 
-    left_out: control -> how many of the `chains` have no scores.
+    left_out: control -> how many of the `chains` have no scores. steps: kind of edit -> how many steps of the chains.
     """
 
     measures: dict[str, dict[str, float]]
     chains: int
     left_out: dict[str, int]
     per_chain: list[dict[str, Any]]
+    steps: dict[str, int]
 
 
 def rank_evaluation(
@@ -73,20 +75,22 @@ def rank_evaluation(
         for position, own in scores.items():
             per_chain[position][control] = own
         measures[control] = means(ranking_sums(list(scores.values()), [kinds[position] for position in scores]))
-    return RankEvaluation(measures, len(chains), left_out, per_chain)
+    steps = Counter(kind for own in kinds for kind in own if kind)
+    return RankEvaluation(measures, len(chains), left_out, per_chain, dict(steps.most_common()))
 
 
 def results_table(evaluation: RankEvaluation) -> Table:
     """Measures down, controls across."""
     table = Table(title=f"{evaluation.chains:,} chains", title_justify="left", show_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for control in evaluation.measures:
-        table.add_column(control, justify="right")
+        table.add_column(control, justify="right", no_wrap=True)
     table.add_column("what it is")
     rows = dict.fromkeys(name for own in evaluation.measures.values() for name in own)
     for name in rows:
         values = (own.get(name) for own in evaluation.measures.values())
-        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values), MEASURES.get(name, ""))
+        what = MEASURES.get(name) or f"{evaluation.steps[name.removeprefix(BY_KIND)]:,} steps"
+        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values), what)
     if any(evaluation.left_out.values()):
         table.add_row("left out", *map(str, evaluation.left_out.values()), "chains whose picture cannot be decoded")
     return table

@@ -1,6 +1,5 @@
 """Recipes: YAML files with the keys of a command, found by name, overridden on the command line, checked by type."""
 
-import difflib
 import re
 import types
 import typing
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 import yaml
 
 from rlcap.disk import require_writable
+from rlcap.near import did_you_mean
 from rlcap.tracking.run_directory import refuse_another_command
 
 _KEY = re.compile(r"^argument --(\w+)\S*: ")
@@ -44,10 +44,12 @@ def find_recipe(name: str, command: str | None = None) -> Path:
     Raises ValueError naming the shipped recipes, those of `command` where it is given, where there is no such file, and
     where the recipe is a shipped one of another command.
     """
-    root, shipped = recipes_directory(), ", ".join(shipped_recipes(command))
+    root, known = recipes_directory(), shipped_recipes(command)
+    shipped = ", ".join(known)
     path = Path(name) if Path(name).is_file() else root / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(f"no recipe {name!r}: it is no file, and the shipped ones are {shipped}")
+        near = did_you_mean(name, known)
+        raise ValueError(f"no recipe {name!r}{near}: it is no file, and the shipped ones are {shipped}")
     if command in RECIPES and path.resolve().is_relative_to(root):
         inside = path.resolve().relative_to(root).as_posix()
         owner = next((other for other, prefix in RECIPES.items() if inside.startswith(prefix)), command)
@@ -103,6 +105,10 @@ def _recipe_of(arguments: list[str]) -> dict[str, Any]:
     recipe = arguments[arguments.index("--config") + 1]
     try:
         content = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{recipe}{where}: this is no YAML ({error.problem or error.context})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{recipe} is no YAML: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -143,18 +149,20 @@ def _parser(command: str, types_: tuple[Any, ...]) -> Any:
 
 
 def _hint(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    return f"unknown key {key!r}{did_you_mean(key, known)}"
 
 
 def check_types(instance: Any) -> None:
-    """Raises ValueError where a field's value is not of the annotated type.
+    """Raises ValueError where a field's value is not of the annotated type; one text becomes a list of it.
 
     Argument classes call it first in `__post_init__`, since TrlParser hands YAML values over unchecked.
     """
     hints = typing.get_type_hints(type(instance))
     for field in fields(instance):
         value, expected = getattr(instance, field.name), hints[field.name]
+        if isinstance(value, str) and expected in (list[str], list[str] | None):  # as on the command line
+            value = [value]
+            setattr(instance, field.name, value)
         if _checkable(expected) and not _is_a(value, expected):
             raise ValueError(f"{field.name}: {value!r} is a {type(value).__name__}; expected {_describe(expected)}")
 

@@ -63,6 +63,27 @@ def test_an_unknown_command_is_told_with_the_known_ones(capsys: pytest.CaptureFi
     assert "there is no command 'trian'; there are: quickstart, xe, scst" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["chanis"], "there is no command 'chanis' (did you mean 'chains'?)"),
+        (["chains", "sho", "chains.jsonl"], "there is no rlcap chains 'sho' (did you mean 'show'?); there is show"),
+        (["data", "chek", "captions.jsonl"], "there is no rlcap data 'chek' (did you mean 'check'?)"),
+        (
+            ["positives", "caption"],
+            "there is no rlcap positives 'caption' (did you mean 'captions'?); there is captions and",
+        ),
+        (["reward", "gramar"], "there is no reward 'gramar' to train (did you mean 'grammar'?)"),
+        (["xe", "--config", "xe/flickr8"], "no recipe 'xe/flickr8' (did you mean 'xe/flickr8k'?)"),
+    ],
+)
+def test_what_was_probably_meant_is_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
 def test_the_working_directory_is_looked_in_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The console script's own path has not got it, and users' rewards are there."""
     (tmp_path / "a_reward_of_the_user.py").write_text("VALUE = 3\n")

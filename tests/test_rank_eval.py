@@ -1,9 +1,11 @@
 """Chains ranked beside a reference: what either cannot see is left out, and the two must read alike."""
 
+import io
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tiny import CAPTIONS, tiny_blip, tiny_encoder_decoder
 
 from captioners.tokenizer import train_tokenizer
@@ -29,6 +31,12 @@ def test_a_chain_that_the_reference_alone_cannot_see_is_left_out_and_counted(
     assert others.left_out == {"true": 0}
     assert found.measures["true"] == pytest.approx(others.measures["true"])
     assert list(results_table(found).columns[0].cells)[-1] == "left out"
+    kinds = [kind for own in dataset["kinds"] for kind in own]
+    console = Console(width=80, file=io.StringIO())
+    console.print(results_table(found))
+    for kind in set(kinds) - {""}:
+        told = next(line for line in console.file.getvalue().splitlines() if f"adjacent_accuracy/{kind} " in line)
+        assert f" {kinds.count(kind)} steps" in told
 
 
 def test_a_reference_that_reads_otherwise_is_refused(tmp_path: Path) -> None:

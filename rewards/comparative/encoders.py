@@ -72,7 +72,7 @@ class PictureEncoder(FrozenEncoder):
         model = _load(_PICTURE_TOWERS, path, pooling)
         if model.main_input_name != "pixel_values":
             raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take pictures alone")
-        return cls(model, AutoImageProcessor.from_pretrained(path), pooling)
+        return cls(model, _beside(AutoImageProcessor, path, "image processor"), pooling)
 
     def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
         """M pictures of any mode as pixels [M, 3, H, W]."""
@@ -117,7 +117,7 @@ class SentenceEncoder(FrozenEncoder):
         # SigLIP's text tower reads its padding: it is not among the towers, and no other model of two is.
         if model.main_input_name != "input_ids" or "vision_config" in model.config.to_dict():
             raise ValueError(f"{path} is a {model.config.model_type!r} model, which does not take text alone")
-        return cls(model, AutoTokenizer.from_pretrained(path), pooling)
+        return cls(model, _beside(AutoTokenizer, path, "tokenizer"), pooling)
 
     @torch.inference_mode()
     def forward(self, sentences: Sequence[str]) -> Tensor:
@@ -153,6 +153,13 @@ def _load(towers: dict[str, Any], path: str | Path, pooling: str) -> PreTrainedM
     return load_whole(
         model_class, path, "an encoder", unread=lambda name: pooling != "pooler" and name.startswith("pooler.")
     )
+
+
+def _beside(processor_class: Any, path: str | Path, what: str) -> Any:
+    try:
+        return processor_class.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} has no {what}: {error}") from error
 
 
 def _pooled(output: Any) -> Tensor:

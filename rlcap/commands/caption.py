@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlcap.commands.overwrite_flag import add_overwrite_flag
 from rlcap.commands.source_flags import add_column_flags, reading_options
 from rlcap.disk import require_writable
 
@@ -58,11 +59,14 @@ def main(argv: list[str]) -> None:
             batch_size=arguments.batch_size,
             workers=arguments.workers,
             max_bad_images=arguments.max_bad_images,
+            overwrite=arguments.overwrite,
         )
         if rows is None:
             say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
         else:
-            say(f"rlcap: {sum('failed' not in row for row in rows)} captions in {output}")
+            skipped = sum("failed" in row for row in rows)
+            told = f"; {skipped} picture{'s'[: skipped > 1]} skipped" if skipped else ""
+            say(f"rlcap: {len(rows) - skipped} captions in {output}{told}")
         return
     captions = caption_all(
         captioner,
@@ -116,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="processes that decode pictures")
     parser.add_argument("--max-bad-images", type=float, default=0.01, help="share that may fail to decode")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
+    add_overwrite_flag(parser)
     add_column_flags(parser)
     return parser
 

@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlcap.commands.overwrite_flag import add_overwrite_flag
 from rlcap.commands.source_flags import add_column_flags, reading_options
 from rlcap.disk import require_writable
+from rlcap.near import require_subcommand
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,6 +20,7 @@ def main(argv: list[str]) -> None:
     if argv[:1] == ["show"]:
         _show(_show_parser().parse_args(argv[1:]))
         return
+    require_subcommand("chains", argv, ["show"])
     arguments = _parser().parse_args(argv)
     require_writable(Path(arguments.output).parent, "the folder of --output,")
     _check(arguments)
@@ -79,6 +82,7 @@ def main(argv: list[str]) -> None:
         shortest=arguments.shortest,
         rank=world.rank(),
         world=world.size(),
+        overwrite=arguments.overwrite,
     )
     if summary is None:
         say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
@@ -87,7 +91,7 @@ def main(argv: list[str]) -> None:
         f"rlcap: {summary['chains']} chains of {summary['starts']} captions in {output} (see {output.name}{SUMMARY})",
         f"  captions a chain: {_counts(summary['lengths'])}",
         f"  edits: {_counts(summary['kinds'])}",
-        f"  failures: {_counts(summary['failures']) or 'none'}",
+        f"  shorter, refused or dropped: {_counts(summary['failures']) or 'none'}",
     )
 
 
@@ -212,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     llm.add_argument("--temperature", type=float, default=0.7, help="of the answers (default 0.7)")
     llm.add_argument("--tries", type=int, default=4, help="answers asked for at a step (default 4)")
     llm.add_argument("--most-words", type=int, default=4, help="words of the detail that a step changes (default 4)")
+    add_overwrite_flag(parser)
     add_column_flags(parser)
     return parser
 

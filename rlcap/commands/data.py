@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlcap.commands.source_flags import add_column_flags, reading_options
+from rlcap.near import require_subcommand
 
 if TYPE_CHECKING:
     from rlcap.data.check import Report
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> None:
     """Checks a source, prints what was found; exit code 1 where something is wrong with it."""
+    require_subcommand("data", argv, ["check"])
     arguments = _parser().parse_args(argv)
 
     from dataclasses import asdict
@@ -92,12 +94,12 @@ def _print(report: "Report") -> None:
 
     console = Console()
     table = Table(show_edge=False)
-    table.add_column("split")
+    table.add_column("split", no_wrap=True)
+    for split in report.splits:
+        table.add_column(split, justify="right")
     for name in next(iter(report.splits.values())):
-        table.add_column(name, justify="right")
-    for split, measures in report.splits.items():
-        cells = (f"{value:,.1f}" if value % 1 else f"{value:,.0f}" for value in measures.values())
-        table.add_row(split, *cells)
+        values = (measures[name] for measures in report.splits.values())
+        table.add_row(name, *(f"{value:,.1f}" if value % 1 else f"{value:,.0f}" for value in values))
     console.print(table)
     lines = [
         f"{overlap['captions']:,} captions of split {overlap['of']} ({overlap['share']:.1%}) stand word for word in "

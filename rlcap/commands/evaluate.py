@@ -160,8 +160,9 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="rlcap evaluate",
-        description="Scores one caption a picture against its references. Captions are PTB-tokenised as "
-        "pycocoevalcap does it; METEOR needs Java, which `pip install 'rlcap[coco]'` brings. "
+        description="Scores one caption a picture against its references. cider is pycocoevalcap's, times 100, without "
+        "the end of a caption; the reward cider-d of `rlcap score` is in 0 to 10 and counts the end. Captions are "
+        "PTB-tokenised as pycocoevalcap does it; METEOR needs Java, which `pip install 'rlcap[coco]'` brings. "
         "Processes started by torchrun share grammar checkers, grammar head and dual encoder; the first one does the "
         "rest, prints and writes.",
         epilog="families of metrics: " + "; ".join(f"{name}: {', '.join(keys)}" for name, keys in FAMILIES.items()),

@@ -4,12 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rlcap.commands.overwrite_flag import add_overwrite_flag
 from rlcap.commands.source_flags import add_column_flags, reading_options
 from rlcap.disk import require_writable
+from rlcap.near import require_subcommand
 
 
 def main(argv: list[str]) -> None:
     """Generates what the first word says; a killed run goes on with the same command."""
+    require_subcommand("positives", argv, ["captions", "pictures"])
     arguments = _parser().parse_args(argv)
     output = Path(arguments.output)
     require_writable(output if arguments.what == "pictures" else output.parent, "the folder of --output,")
@@ -105,6 +108,7 @@ def _write(
         batch_size=arguments.batch_size,
         max_failed=limit,
         unit=unit,
+        overwrite=arguments.overwrite,
     )
     if rows is None:
         say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
@@ -165,5 +169,6 @@ def _parser() -> argparse.ArgumentParser:
         kind.add_argument("--seed", type=int, default=0, help="of all that is drawn (default 0)")
         kind.add_argument("--batch-size", type=int, default=size, help=f"rows at a time (default {size})")
         kind.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU where there is one")
+        add_overwrite_flag(kind)
         add_column_flags(kind)
     return parser

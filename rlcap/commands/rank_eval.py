@@ -55,6 +55,7 @@ def main(argv: list[str]) -> None:
             "controls": evaluation.measures,
             "chains": evaluation.chains,
             "left_out": evaluation.left_out,
+            "steps": evaluation.steps,
             "settings": vars(arguments),
             "versions": library_versions(),
         }

@@ -11,7 +11,9 @@ def main(argv: list[str]) -> None:
         description="One HTML page, with nothing beside it and no network: curves, validation captions before and "
         "after, settings. Several runs are laid over each other.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders that `rlcap xe` or `rlcap scst` has written")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folders that `rlcap xe`, `scst` or `rank-dpo` has written"
+    )
     parser.add_argument("--output", metavar="OUT.html", help="default: report.html in the folder of the last run")
     parser.add_argument("--pictures", type=int, default=60, help="most pictures in the gallery (default 60)")
     arguments = parser.parse_args(argv)

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from rlcap.near import did_you_mean
+
 REWARDS = {
     "pac": "a dual encoder for CLIP-S, PAC-S and PAC-S++, from captions and generated positives",
     "comparative": "a scorer on frozen encoders, from ratings or from which of two captions is better",
@@ -20,5 +22,7 @@ def main(argv: list[str]) -> None:
         sys.exit(0)  # as argparse does
     name, *rest = argv
     if name not in REWARDS:
-        raise ValueError(f"there is no reward {name!r} to train; there are {', '.join(REWARDS)}")
+        raise ValueError(
+            f"there is no reward {name!r} to train{did_you_mean(name, REWARDS)}; there are {', '.join(REWARDS)}"
+        )
     importlib.import_module(f"rlcap.commands.reward_{name.replace('-', '_')}").main(rest)

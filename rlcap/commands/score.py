@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcap.commands.json_flag import json_object
+from rlcap.commands.overwrite_flag import add_overwrite_flag
 from rlcap.commands.source_flags import add_column_flags, reading_options
 from rlcap.disk import require_writable
 
@@ -60,6 +61,7 @@ def main(argv: list[str]) -> None:
         workers=arguments.workers,
         max_bad_images=arguments.max_bad_images,
         timeout=arguments.reward_timeout,
+        overwrite=arguments.overwrite,
     )
     if result is None:
         say(f"rlcap: rank {world.rank()} is done; the last one of {world.size()} writes {output}")
@@ -150,8 +152,10 @@ def _sha256(path: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlcap score",
-        description="One value a caption by any reward, with what determined it in the file's header. Processes "
-        "started by torchrun (RANK, WORLD_SIZE) share the work; a run that was stopped goes on with the same command.",
+        description="One value a caption by any reward, with what determined it in the file's header. "
+        "cider-d is the reward of training, in 0 to 10, and counts the end of a caption; cider of `rlcap evaluate` is "
+        "times 100 and does not. Processes started by torchrun (RANK, WORLD_SIZE) share the work; a run that was "
+        "stopped goes on with the same command.",
     )
     parser.add_argument(
         "--reward",
@@ -193,5 +197,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reward-timeout", type=float, default=600, help="seconds that a batch may take (default 600; 0: no end)"
     )
+    add_overwrite_flag(parser)
     add_column_flags(parser)
     return parser

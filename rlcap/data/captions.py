@@ -119,7 +119,11 @@ def of_split(rows: list[CaptionRow], split: str | None, source: str) -> list[Cap
     kept = [row for row in rows if row.split == split]
     if not kept:
         there = ", ".join(f'"{name}" ({count})' for name, count in Counter(row.split for row in rows).items())
-        raise ValueError(f'{source} has no rows in the split "{split}"; there are {there}')
+        raise ValueError(
+            f'{source} has no rows in the split "{split}"; there are {there}. Name one of these (--split; of a '
+            "training --train_split and --val_split), the key that says it (--split-column) or, of a training, another "
+            "file (--val_data); it goes without one by --eval_strategy no"
+        )
     return kept
 
 
@@ -153,7 +157,8 @@ def picture_folder(rows: list[CaptionRow], folder: Path | None, path: Path, chec
     looked = " or ".join(str(candidate) for candidate in candidates)
     raise ValueError(
         f"none of the first pictures of {path} ({listed(files)}) lies in {looked}: "
-        "name their folder (--images DIR), or read the captions alone (check_images=False in Python)"
+        "name their folder (--images DIR); where captions are enough, --captions-only of `rlcap chains` and "
+        "`rlcap data check`, or check_images=False in Python, reads them alone"
     )
 
 

@@ -94,16 +94,19 @@ def load_chains(
 
 def _chains(rows: list[CaptionRow], name: str) -> list[tuple[list[str], list[str]]]:
     """The chains of rows; ValueError with the number of the rows that are none, and the first of them."""
-    chains, wrong = [], []
+    chains = []
+    wrong: dict[str, list[str]] = {}  # what is wrong -> the rows of which it is
     for row in rows:
         try:
             chains.append(_chain(row))
         except ValueError as error:
-            wrong.append(str(error))
-    if len(wrong) > 1:
-        raise ValueError(f"{len(wrong)} rows of {name} are no chains; the first: {'; '.join(wrong[:NAMED])}")
+            wrong.setdefault(str(error).removeprefix(row.where), []).append(row.where)
+    told = [f"{of[0]}{what}{f' (and {len(of) - 1} more)' if of[1:] else ''}" for what, of in wrong.items()]
+    count = sum(map(len, wrong.values()))
+    if count > 1:
+        raise ValueError(f"{count} rows of {name} are no chains; the first: {'; '.join(told[:NAMED])}")
     if wrong:
-        raise ValueError(wrong[0])
+        raise ValueError(told[0])
     return chains
 
 
@@ -115,8 +118,12 @@ def _chain(row: CaptionRow) -> tuple[list[str], list[str]]:
     elif len(pair) == 2:
         captions, row.more["prompt"] = chain_of_pair(row.more, row.where)
     else:
-        missing = f'"chosen" or "rejected" (it has only {pair.pop()})' if pair else '"captions", nor "chosen"'
-        raise ValueError(f"{row.where} has no chain: there is no {missing}")
+        if pair:
+            raise ValueError(f'{row.where} has no chain: there is no "chosen" or "rejected" (it has only {pair.pop()})')
+        raise ValueError(
+            f'{row.where} has no chain: there is no "captions", nor "chosen" and "rejected"; its keys are '
+            f"{', '.join(row.keys)}. `rlcap chains` makes chains of a file of captions"
+        )
     captions = [caption.strip() for caption in captions]
     if len(captions) < 2:
         raise ValueError(f"{row.where}: a chain is two captions or more, best first; here is {len(captions)}")

@@ -68,8 +68,8 @@ class Columns:
                 break
         if not visual:
             raise ValueError(
-                f"{where}: no column is known to be a picture or video: name it (image_column, frames_column or "
-                f"video_column); there are {', '.join(names) or 'none'}"
+                f"{where}: no column is known to be a picture or video: name it (--image-column, --frames-column or "
+                f"--video-column); there are {', '.join(names) or 'none'}"
             )
         for name in self.references:
             _chosen(name, (), names, where, "references_column")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+ARTICLES = {"a", "an"}  # they follow the detail, though they stand before it
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 
 
@@ -39,9 +40,9 @@ class Edit:
         return caption
 
     def as_json(self) -> dict[str, Any]:
-        """The edit as it stands in a file of chains: the first change, and all of them."""
-        changes = [vars(change) for change in self.changes]
-        return {"kind": self.kind, **changes[0], "changes": changes}
+        """The edit as it stands in a file of chains: the first change that is no "a" to "an", and all of them."""
+        said = next((own for own in self.changes if not {own.before.lower(), own.after.lower()} <= ARTICLES), None)
+        return {"kind": self.kind, **vars(said or self.changes[0]), "changes": [vars(own) for own in self.changes]}
 
 
 def words(text: str) -> list[str]:

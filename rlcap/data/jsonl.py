@@ -27,8 +27,9 @@ def read_jsonl(
     where it has an id. Raises ValueError naming the line.
     """
     for item, where in json_lines(path):
+        keys = tuple(map(str, item))
         item = item if columns is None else _renamed(item, columns, where)
-        yield _with_more(item, where, default_split, more) if more else _row(item, where, default_split)
+        yield _with_more(item, where, default_split, more, keys) if more else _row(item, where, default_split, keys)
 
 
 def _renamed(item: dict[str, Any], columns: Columns, where: str) -> dict[str, Any]:
@@ -46,22 +47,25 @@ def _renamed(item: dict[str, Any], columns: Columns, where: str) -> dict[str, An
     return renamed
 
 
-def _with_more(item: dict[str, Any], where: str, default_split: str, more: Sequence[str]) -> CaptionRow:
+def _with_more(
+    item: dict[str, Any], where: str, default_split: str, more: Sequence[str], keys: tuple[str, ...]
+) -> CaptionRow:
     blind = not {"image", "frames", "video"} & set(item)
-    row = _row({**item, **({"image": ""} if blind else {}), CAPTION_KEYS[0]: []}, where, default_split)
+    row = _row({**item, **({"image": ""} if blind else {}), CAPTION_KEYS[0]: []}, where, default_split, keys)
     if blind and not row.image_id:
-        raise ValueError(f"{where} has neither a picture nor an id; its keys are {', '.join(map(str, item)) or 'none'}")
+        raise ValueError(f"{where} has neither a picture nor an id; its keys are {', '.join(keys) or 'none'}")
+    row.keys = keys
     row.more = {key: item[key] for key in more if item.get(key) is not None}
     return row
 
 
-def _row(item: dict[str, Any], where: str, default_split: str) -> CaptionRow:
-    visual, is_video = _visual(item, where)
+def _row(item: dict[str, Any], where: str, default_split: str, keys: tuple[str, ...]) -> CaptionRow:
+    visual, is_video = _visual(item, where, keys)
     caption_key = next((key for key in CAPTION_KEYS if key in item), None)
     if caption_key is None:
         raise ValueError(
-            f"{where} has no captions: give one of {', '.join(CAPTION_KEYS)} (an empty list where there are none); "
-            f"its keys are {', '.join(map(str, item)) or 'none'}"
+            f"{where} has no captions: give one of {', '.join(CAPTION_KEYS)} (an empty list where there are none), or "
+            f"name the key that has them (--references-column); its keys are {', '.join(keys) or 'none'}"
         )
     split = item.get("split", default_split)
     if not isinstance(split, str):
@@ -77,7 +81,7 @@ def _row(item: dict[str, Any], where: str, default_split: str) -> CaptionRow:
     )
 
 
-def _visual(item: dict[str, Any], where: str) -> tuple[str | list[str], bool]:
+def _visual(item: dict[str, Any], where: str, keys: tuple[str, ...]) -> tuple[str | list[str], bool]:
     """What a line shows, and whether it is a video."""
     if "frames" in item:
         frames = item["frames"]
@@ -90,7 +94,9 @@ def _visual(item: dict[str, Any], where: str) -> tuple[str | list[str], bool]:
         if key in item:
             raise ValueError(f'{where}: "{key}" must be a path, not {shown(item[key])}')
     raise ValueError(
-        f'{where} has neither "image" nor "frames" nor "video"; its keys are {", ".join(map(str, item)) or "none"}'
+        f'{where} has neither "image" nor "frames" nor "video": name the key that has the picture (--image-column, '
+        f"--frames-column, --video-column), and with --references-column that of the captions where it is not one of "
+        f"{', '.join(CAPTION_KEYS)}; its keys are {', '.join(keys) or 'none'}"
     )
 
 

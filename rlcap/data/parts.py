@@ -42,6 +42,10 @@ class Parts:
                         yield path, at, record
                     at += len(line)
 
+    def begun(self) -> bool:
+        """Whether a rank has begun this work."""
+        return any(self.folder.glob("*.jsonl"))
+
     def part(self, rank: int) -> "Part":
         """The file of a rank, open to be appended to."""
         return Part(self.folder / f"{rank}.jsonl", self.head)
@@ -49,6 +53,16 @@ class Parts:
     def remove(self) -> None:
         """Removes the folder, once the output is there."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def refuse_other(output: Path, made: Mapping[str, Any] | None, head: Mapping[str, Any]) -> None:
+    """Raises ValueError for an `output` that is there already; `made`: the header that it has, None without one."""
+    if not output.exists():
+        return
+    how = "was not written by this command, or was changed since"
+    if isinstance(made, Mapping):
+        how = f"was made with other settings than these: {_difference(made, head)}"
+    raise ValueError(f"{output} {how}; choose another output, or let it be replaced (--overwrite)")
 
 
 class Part:
@@ -78,6 +92,12 @@ class Part:
         self.file.close()
 
 
-def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    return "; ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys)
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> str:
+    told = []
+    for key in {**theirs, **ours}:
+        before, now = theirs.get(key), ours.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping) and before != now:
+            told.append(_difference(before, now, f"{within}{key}."))
+        elif before != now:
+            told.append(f"{within}{key} was {before!r} and is {now!r}")
+    return "; ".join(told)

@@ -21,6 +21,7 @@ class CaptionRow:
     timestamps: list[float] | None = None  # of the video, where the row says which frames count
     number: int = -1  # of the row in a table that holds the pictures themselves
     more: dict[str, Any] = field(default_factory=dict)  # other keys or columns that a reader was asked for
+    keys: tuple[str, ...] = ()  # all that there are, where it was asked for others
 
     @property
     def kind(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlcap.console import progress
 from rlcap.data.images import BadImageCounter
-from rlcap.data.parts import Parts
+from rlcap.data.parts import Parts, refuse_other
 
 Row = dict[str, Any]  # "image_id", and what was made, or "failed": why nothing was
 Make = Callable[[list[list[int]]], Iterator[list[Row]]]  # batches of row numbers -> the rows of each, in order
@@ -20,13 +20,14 @@ def share_rows(
     head: Mapping[str, Any],
     write: Callable[[Path, list[Row]], None],
     *,
-    finished: Callable[[], list[Row] | None],
+    finished: Callable[[], tuple[Mapping[str, Any], list[Row]] | None],
     rank: int,
     world: int,
     batch_size: int,
     max_failed: float,
     doing: str,
     unit: str = "picture",
+    overwrite: bool = False,
 ) -> list[Row] | None:
     """Makes rank `rank`'s share of the rows; the rank that finds all made writes `output` and returns all rows.
 
@@ -36,20 +37,24 @@ def share_rows(
     Args:
         head: what determines the rows, as JSON; parts of `output` that were made with another one are refused.
         write: writes what follows from the rows to a path that it is given.
-        finished: gives the rows where this work was done before, which ends it.
+        finished: gives the head and the rows of an `output` that is whole; this work done before is not done again.
         max_failed: share of all rows that may fail.
+        overwrite: replace an `output` that is anything else.
 
-    Raises ValueError for parts with another head, and where more rows fail than may.
+    Raises ValueError for parts with another head, for such an output unless it is to be replaced, and where more rows
+    fail than may.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, not {rank}")
     if batch_size < 1:
         raise ValueError(f"batch size is {batch_size}; give at least 1")
     parts = Parts(output, head)
-    done = _rows(parts)
+    begun, done = parts.begun(), _rows(parts)
     found = finished()  # looked for after the parts: they go when it is there
-    if found is not None:
-        return found
+    if found is not None and found[0] == head:
+        return found[1]
+    if not (begun or overwrite):
+        refuse_other(output, found and found[0], head)
     batches = [
         list(range(start, min(start + batch_size, len(image_ids)))) for start in range(0, len(image_ids), batch_size)
     ]

@@ -42,7 +42,7 @@ def read_tables(
             chosen = replace(chosen, references=())
         elif not chosen.references:
             raise ValueError(
-                f"{where} has no captions: name them (references_column); its columns are "
+                f"{where} has no captions: name them (--references-column); its columns are "
                 f"{', '.join(part.column_names)}"
             )
         pictures = _pictures(part, chosen, where)
@@ -141,7 +141,7 @@ def _rows(
     read = {root(name, part.column_names) for name in names} | ({"timestamps", *more} & set(part.column_names))
     files = part[visual][:] if pictures is None else _files(pictures, kind)
     stems = None if columns.id or kind == "frames" else _stems(files)
-    number = 0
+    number, keys = 0, tuple(part.column_names) if more else ()
     for batch in part.select_columns(sorted(read)).iter(batch_size=BATCH):
         assert isinstance(batch, dict)
         for values in zip(*batch.values(), strict=True):
@@ -161,6 +161,7 @@ def _rows(
                 timestamps=timestamps_of(item, here) if kind == "video" else None,
                 number=-1 if pictures is None else start + number,
                 more={key: item[key] for key in more if item.get(key) is not None},
+                keys=keys,
             )
             number += 1
 

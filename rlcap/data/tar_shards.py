@@ -102,7 +102,7 @@ def row_of(sample: Sample, columns: Columns, default_split: str) -> CaptionRow:
     chosen = columns.among([*item], sample.where, visuals)
     if not chosen.references:
         raise ValueError(
-            f"{sample.where} has no captions: name them (references_column); it has {', '.join(map(str, item))}"
+            f"{sample.where} has no captions: name them (--references-column); it has {', '.join(map(str, item))}"
         )
     visual = chosen.image or chosen.video or chosen.frames
     assert visual is not None

@@ -23,7 +23,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Chain:
-    """Captions best first, and the edits between them; `failures` counts what was refused on the way, by reason."""
+    """Captions best first, and the edits between them; `failures` counts what was refused on the way, or cut
+    the chain short, by reason."""
 
     captions: tuple[str, ...]
     edits: tuple[Edit, ...]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlcap.console import progress
-from rlcap.data.parts import Parts
+from rlcap.data.parts import Parts, refuse_other
 from rlcap.degrading.chain import Chain, Start
 from rlcap.disk import writing
 from rlcap.tracking.run_directory import write_json
@@ -38,6 +38,7 @@ def write_chains(
     shortest: int = 2,
     rank: int = 0,
     world: int = 1,
+    overwrite: bool = False,
 ) -> dict[str, Any] | None:
     """Makes rank `rank`'s share of the chains; the rank that finds all done writes `output` and returns the summary.
 
@@ -50,21 +51,26 @@ def write_chains(
         starts: gives the captions, always in the same order; `total` of them, `batch` of them a unit.
         row: the keys of a chain's line beside `captions` and `edits`.
         shortest: chains with fewer captions are dropped and counted.
+        overwrite: replace an `output` with another header, or none.
 
     The summary, also in `output`.summary.json, has `header`, `starts`, `chains`, `lengths`, `kinds`, `failures`.
-    Returns None where other ranks are still at it. Raises ValueError for parts with another header.
+    Returns None where other ranks are still at it. Raises ValueError for parts with another header, and for an output
+    with another one unless it is to be replaced.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, not {rank}")
     head = json.loads(json.dumps({"format": FORMAT, **header}, default=str))
     parts = Parts(output, head)
+    begun = parts.begun()
     try:
         done = {number for _, _, record in parts.records() for number in record["units"]}
     except FileNotFoundError:  # another rank joins them just now
         done = set()
-    finished = _finished(output, head)
-    if finished is not None:
+    finished = _finished(output)
+    if finished is not None and finished.get("header") == head:
         return finished
+    if not (begun or overwrite):
+        refuse_other(output, finished and finished.get("header"), head)
     units = -(-total // batch)
     mine = range(rank, units, world)
     todo = [number for number in mine if number not in done]
@@ -153,8 +159,8 @@ def _in_order(places: Mapping[int, tuple[Path, int]]) -> Iterator[Any]:
             file.close()
 
 
-def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The summary of this very command where its output is there; one of another command is written anew."""
+def _finished(output: Path) -> dict[str, Any] | None:
+    """The summary of an output that is there."""
     path = output.with_name(output.name + SUMMARY)
     if not output.is_file() or not path.is_file():
         return None
@@ -162,4 +168,4 @@ def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return summary if isinstance(summary, dict) and summary.get("header") == head else None
+    return summary if isinstance(summary, dict) else None

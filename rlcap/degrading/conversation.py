@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rlcap.data.chains import KINDS
 from rlcap.data.edits import Edit, edit_between, same, words
 from rlcap.degrading.chain import Chain, Start
+from rlcap.near import did_you_mean
 
 WHAT = {
     "object": "a thing or an animal becomes another one",
@@ -211,5 +212,6 @@ def described(kinds: Sequence[str]) -> tuple[str, ...]:
     """The kinds in the order of KINDS; all where none is given. Raises ValueError for an unknown one."""
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise ValueError(f"there is no kind of edit {unknown[0]!r}; there are {', '.join(KINDS)}")
+        near = did_you_mean(unknown[0], KINDS)
+        raise ValueError(f"there is no kind of edit {unknown[0]!r}{near}; there are {', '.join(KINDS)}")
     return tuple(kind for kind in KINDS if not kinds or kind in kinds)

@@ -73,7 +73,7 @@ class Rules:
             texts = more
             edits.append(edit)
             captions.append(caption)
-        failures = {"too few details": 1} if len(captions) < self.length else {}
+        failures = {"shorter: too few details": 1} if len(captions) < self.length else {}
         return Chain(tuple(captions), tuple(edits), failures)
 
     def _drawn(self, slots: list[Slot], rng: random.Random) -> Iterator[Slot]:

@@ -15,6 +15,7 @@ from rlcap.evaluation.grammar import CHECKERS
 from rlcap.evaluation.java import find_java, meteor, spice, spice_jar
 from rlcap.evaluation.repetition import ORDERS, repetition_measures
 from rlcap.launching.processes import Processes
+from rlcap.near import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -260,8 +261,9 @@ def _chosen(
     named: set[str] = set()
     for name in metrics or ():
         if name not in METRICS and name not in FAMILIES:
+            near = did_you_mean(name, (*FAMILIES, *METRICS))
             raise ValueError(
-                f"there is no metric {name!r}; there are the families {', '.join(FAMILIES)} and their keys"
+                f"there is no metric {name!r}{near}; there are the families {', '.join(FAMILIES)} and their keys"
             )
         named |= FAMILIES[name].keys() if name in FAMILIES else {name}
     unasked = {checker.measure for checker in CHECKERS.values() if not checker.wanted()}

@@ -9,7 +9,7 @@ from typing import Any
 from rewards import Reward
 from rlcap.console import progress
 from rlcap.data.images import BadImageCounter
-from rlcap.data.parts import Parts
+from rlcap.data.parts import Parts, refuse_other
 from rlcap.evaluation.scoring import Item, in_batches, score_items
 from rlcap.tracking.run_directory import write_json
 
@@ -28,6 +28,7 @@ def write_scores(
     workers: int = 2,
     max_bad_images: float = 0.01,
     timeout: float | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any] | None:
     """Scores rank `rank`'s share of the items; the rank that finds all done writes `output` and returns what is in it.
 
@@ -35,22 +36,27 @@ def write_scores(
     it already is not done again, however many processes wrote it: a killed run loses a batch. Batches are the same
     whatever the number of processes, and so are the scores. `header` is what determines them: it is compared with that
     of the parts, and of an `output` that is there already. Pictures that cannot be decoded leave their captions
-    unscored (null) and are listed. `timeout`: seconds that a batch may take.
+    unscored (null) and are listed. `timeout`: seconds that a batch may take. `overwrite`: replace an `output` with
+    another header, or none.
 
-    Returns None where other ranks are still at it. Raises ValueError for parts with another header, for more than the
-    share `max_bad_images` of all pictures that cannot be decoded, and as `rewards.score` does.
+    Returns None where other ranks are still at it. Raises ValueError for parts with another header, for an output with
+    another one unless it is to be replaced, for more than the share `max_bad_images` of all pictures that cannot be
+    decoded, and as `rewards.score` does.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, not {rank}")
     head = json.loads(json.dumps({"format": FORMAT, **header}, default=str))
     parts = Parts(output, head)
+    begun = parts.begun()
     try:
         done, bad = _done(parts)
     except FileNotFoundError:  # another rank joins them just now
         done, bad = {}, {}
-    finished = _finished(output, head)  # looked for after the parts: they go when it is there
-    if finished is not None:
+    finished = _finished(output)  # looked for after the parts: they go when it is there
+    if finished is not None and finished.get("header") == head:
         return finished
+    if not (begun or overwrite):
+        refuse_other(output, finished and finished.get("header"), head)
     share = in_batches(items, batch_size)[rank::world]
     todo = [batch for batch in share if any(position not in done for position in batch)]
     if todo:
@@ -106,15 +112,15 @@ def _counter(items: Sequence[Item], max_bad_images: float) -> BadImageCounter:
     return BadImageCounter(len({item.image_id for item in items}), max_bad_images)
 
 
-def _finished(output: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result of this very command where it is there; one of another command is written anew in the end."""
+def _finished(output: Path) -> dict[str, Any] | None:
+    """The result that is there already."""
     if not output.is_file():
         return None
     try:
         result = json.loads(output.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return result if isinstance(result, dict) and result.get("header") == head else None
+    return result if isinstance(result, dict) else None
 
 
 def _done(parts: Parts) -> tuple[dict[int, float | None], dict[str, str]]:

@@ -24,22 +24,22 @@ def write_manifest(
     batch_size: int,
     max_failed: float,
     unit: str,
+    overwrite: bool = False,
 ) -> list[Row] | None:
     """Makes rank `rank`'s share of rows; the rank that finds all made writes `output` and returns its rows.
 
     A finished run returns at once; a killed one loses the batch it was at (rlcap.data.shared_rows). Returns None where
-    other ranks are still at it. Raises ValueError for an output or parts that were made otherwise than `head` says, and
-    where more than the share `max_failed` of all rows fail.
+    other ranks are still at it. Raises ValueError for an output (unless it is to be replaced) or parts that were made
+    otherwise than `head` says, and where more than the share `max_failed` of all rows fail.
     """
     head = json.loads(json.dumps(head))
 
-    def finished() -> list[Row] | None:
-        if not output.is_file():
+    def finished() -> tuple[dict[str, Any], list[Row]] | None:
+        try:
+            found = read_manifest(output)
+        except ValueError:
             return None
-        found, rows = read_manifest(output)
-        if found == head:
-            return rows
-        raise ValueError(f"{output} was made otherwise than this command would; remove it, or choose another output")
+        return found if found[0] else None
 
     def write(path: Path, rows: list[Row]) -> None:
         write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *rows)))
@@ -57,6 +57,7 @@ def write_manifest(
         max_failed=max_failed,
         doing="generating",
         unit=unit,
+        overwrite=overwrite,
     )
 
 

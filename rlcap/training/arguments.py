@@ -18,6 +18,7 @@ from rlcap.data.video import UNIFORM, FrameChoice
 from rlcap.evaluation.grammar import CHECKERS
 from rlcap.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from rlcap.launching import world
+from rlcap.near import did_you_mean
 from rlcap.recipes import check_types
 
 # What evaluation during training measures: without Java, and without a second set of captions to compare with.
@@ -353,7 +354,7 @@ class CaptionerTrainingArguments(TrainingArguments):
             self.eval_strategy == "no" or self.metric_for_best_model in measured,
             "metric_for_best_model",
             self.metric_for_best_model,
-            f"one of {', '.join(measured)}",
+            f"one of {', '.join(measured)}{did_you_mean(str(self.metric_for_best_model), measured)}",
         )
         if self.eval_strategy != "no" and importlib.util.find_spec("pycocoevalcap") is None:
             raise ValueError(

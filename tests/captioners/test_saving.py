@@ -122,6 +122,10 @@ def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         captioners.load(tmp_path)
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    (tmp_path / "run" / "best" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"it is a run's folder: give .*/run/best$"):
+        captioners.load(tmp_path / "run")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(
         ValueError, match="'bert' model; supported captioners are blip, blip-2 with opt, blip-2 with t5, fl"

@@ -61,6 +61,24 @@ def test_any_vision_model_gives_a_grid_and_a_captioner(build, positions: int, wi
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
+def test_what_is_no_vision_model_is_told(tmp_path) -> None:
+    (tmp_path / "captioner" / "vision").mkdir(parents=True)
+    for folder in ("captioner", "captioner/vision", "unknown"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "config.json").write_text('{"model_type": "grid_transformer"}')
+    with pytest.raises(
+        ValueError, match=r"captioner is a captioner and no vision model; its vision model is .*/vision$"
+    ):
+        GridVision.from_pretrained(tmp_path / "captioner")
+    with pytest.raises(ValueError, match="unknown is no vision model that transformers knows"):
+        GridVision.from_pretrained(tmp_path / "unknown")
+    with pytest.raises(ValueError, match="no/such/folder is neither a directory here nor a model that the Hub would"):
+        GridVision.from_pretrained("no/such/folder")
+    MODELS["convnext"][0]().save_pretrained(tmp_path / "blind")
+    with pytest.raises(ValueError, match="blind has no image processor"):
+        GridVision.from_pretrained(tmp_path / "blind")
+
+
 def test_clips_of_stored_and_computed_features_agree(tmp_path) -> None:
     MODELS["convnext"][0]().save_pretrained(tmp_path)
     ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(tmp_path)

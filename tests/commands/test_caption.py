@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import rlcap
 from tiny import pictures, tiny_blip, tiny_encoder_decoder, tiny_grid_transformer
 
 from captioners import EncoderDecoder, GenerationSettings
@@ -194,7 +195,7 @@ def test_other_pictures_of_the_same_names_are_refused(folder: Path, tmp_path: Pa
     monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(SystemExit):
         main(["caption", "--folder", str(tmp_path / "others"), *given])
-    assert "was begun with other settings than these: pictures was" in capsys.readouterr().err
+    assert "was begun with other settings than these: pictures." in capsys.readouterr().err
 
 
 def test_pictures_that_fail_are_tried_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +209,9 @@ def test_pictures_that_fail_are_tried_again(folder: Path, tmp_path: Path, capsys
             main([*command, "0"])
         assert "1 of 5 pictures cannot be decoded, more than the 0" in capsys.readouterr().err
         assert not output.exists()
-    main([*command, "0.2"])
+    done = rlcap([word for word in [*command, "0.2"] if word != "--quiet"], tmp_path)
+    assert done.out.splitlines()[-1] == f"rlcap: 4 captions in {output}; 1 picture skipped"
+    assert "rlcap: skipped a picture: 2.png: " in done.err
     assert len(json.loads(output.read_text())) == 4
     summary = json.loads((tmp_path / "out.json.summary.json").read_text())
     assert list(summary["failed"]) == ["2.png"]

@@ -55,7 +55,10 @@ def test_rules_then_show(captions: Path, tmp_path: Path) -> None:
     assert "(was: " in shown.out
     assert "Two men in red hats sit on a bench ." in shown.out
     captions.write_text(captions.read_text().replace("red", "blue"))
-    assert rlcap(words, tmp_path).code == 0
+    refused = rlcap(words, tmp_path)
+    assert refused.code == 2
+    assert "chains.jsonl was made with other settings than these: data.sha256 was" in refused.err
+    assert rlcap([*words, "--overwrite"], tmp_path).code == 0
     assert load_chains(out)[0]["captions"][0].startswith("Two men in blue")
     none = rlcap(["chains", "show", str(out), "--image-id", "z"], tmp_path)
     assert none.code == 2

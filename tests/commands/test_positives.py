@@ -54,8 +54,9 @@ def test_captions_depend_on_seed_and_row_alone(
     assert captions(scenes, captioner, tmp_path / "other.jsonl", *sampled, "--seed", "1") != one
     head, _ = read_manifest(tmp_path / "one.jsonl")
     assert (head["way"], head["temperature"], head["number"], head["seed"]) == ("sample", 1.0, 3, 0)
-    with pytest.raises(ValueError, match="was made otherwise than this command would"):
+    with pytest.raises(ValueError, match=r"one.jsonl was made with other settings than these: seed was 0 and is 1; "):
         captions(scenes, captioner, tmp_path / "one.jsonl", *sampled, "--seed", "1")
+    assert captions(scenes, captioner, tmp_path / "one.jsonl", *sampled, "--seed", "1", "--overwrite") != one
 
 
 def test_beams_and_greedy_are_what_the_captioner_says(scenes: Path, captioner: Path, tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_beams_and_greedy_are_what_the_captioner_says(scenes: Path, captioner: P
     flags = ("--captioner", str(captioner), "--data", str(scenes), "--split", "train", "--max-new-tokens", "8")
     for beams, more in (("1", ("--way", "greedy")), ("3", ("--way", "beam", "--number", "2"))):
         made = captions(scenes, captioner, tmp_path / f"{beams}.jsonl", *more)
-        main(["caption", *flags, "--num-beams", beams, "--output", str(said), "--device", "cpu"])
+        main(["caption", *flags, "--num-beams", beams, "--output", str(said), "--device", "cpu", "--overwrite"])
         expected = json.loads(said.read_text())
         assert [made[image_id][0] for image_id in rows["image_id"]] == list(map(str.strip, expected.values()))
     with pytest.raises(ValueError, match="greedy gives 1 to 1 captions a picture, not 2"):

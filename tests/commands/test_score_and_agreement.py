@@ -63,7 +63,7 @@ def test_scores_of_other_pictures_or_references_are_not_taken_for_these(given: l
     (tmp_path / "captions.json").write_text(json.dumps({"0.png": "a dog", "1.png": "a cat"}))
 
     def scores(*options: str) -> list[float]:
-        score([*own, "--data", str(data), *options])
+        score([*own, "--data", str(data), "--overwrite", *options])
         return [row["score"] for row in json.loads((tmp_path / "out.json").read_text())["scores"]]
 
     data.write_text("\n".join(map(json.dumps, rows)))

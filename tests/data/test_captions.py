@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rlcap.data import load_captions, require_references
+from rlcap.data.columns import Columns
 
 
 def picture(path: Path) -> None:
@@ -180,7 +181,10 @@ def test_drop_empty(two: Path) -> None:
     ("lines", "message"),
     [
         ([{"image": "a.png", "caption": "x"}, {"image": "b.png"}], "line 2 has no captions"),
-        ([{"image": "a.png", "caption": "x"}, {"caption": "y"}], 'line 2 has neither "image" nor "frames"'),
+        (
+            [{"image": "a.png", "caption": "x"}, {"caption": "y"}],
+            'line 2 has neither "image" nor "frames" nor "video": name the key .*--image-column.*its keys are caption$',
+        ),
         ([{"image": "a.png", "caption": 3}, {}], 'line 1: "caption" must be a text or a list of texts, not 3'),
         ([{"image": "a.png", "captions": ["x", None]}, {}], 'line 1: "captions" must be a text or a list'),
         ([{"image": "a.png", "caption": "x", "split": 1}, {}], 'line 1: "split" must be a text'),
@@ -208,6 +212,16 @@ def test_wrong_lines(two: Path, lines: list, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         load_captions(write(two / "c.jsonl", lines))
     assert str(two / "c.jsonl") in str(error.value)
+
+
+def test_keys_are_those_of_the_file(two: Path) -> None:
+    source = write(two / "c.jsonl", [{"picture": "a.png", "sentence": "x"}] * 2)
+    with pytest.raises(ValueError, match=r"line 1 has neither .*; its keys are picture, sentence$"):
+        load_captions(source, columns=Columns(references=("sentence",)))
+    with pytest.raises(
+        ValueError, match=r"line 1 has no captions: .*--references-column\); its keys are picture, sent"
+    ):
+        load_captions(source, columns=Columns(image="picture"))
 
 
 def test_a_line_cut_off(two: Path) -> None:

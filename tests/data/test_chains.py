@@ -151,7 +151,15 @@ def test_all_rows_that_are_no_chains_are_counted(tmp_path: Path) -> None:
         ValueError, match=r"8 rows of .*chains.jsonl are no chains; the first: .*line 2: a chain is"
     ) as told:
         load_chains(path)
-    assert str(told.value).count("here is 1") == 5
+    assert str(told.value).endswith(
+        "line 2: a chain is two captions or more, best first; here is 1 (and 6 more); "
+        f"{path}: line 9: captions 1 and 2 are the same, 'a'; a chain is ordered"
+    )
+    path = lines(tmp_path, *({"image": "a.png", "sentence": "a"} for _ in range(3)))
+    with pytest.raises(
+        ValueError, match=r"nor \"chosen\" .*; its keys are image, sentence. `rlcap chains` makes .*2 more"
+    ):
+        load_chains(path)
 
 
 def test_files_that_are_no_chains(tmp_path: Path) -> None:

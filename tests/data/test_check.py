@@ -113,11 +113,14 @@ def test_workers_find_the_same(tmp_path: Path) -> None:
     assert found(source, workers=1) == found(source) != {}
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path, {f"{n}.jpg": encoded(n) for n in range(3)})
     grid = tmp_path / "sheets" / "grid.png"
+    monkeypatch.setenv("COLUMNS", "80")
     main(["data", "check", str(source), "--quiet", "--grid", str(grid), "--grid-size", "2", "2"])
-    assert "nothing is wrong" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert all(f"\n {name} " in said for name in ("fewest captions", "median words", "95 % below"))
+    assert "nothing is wrong" in said
     with Image.open(grid) as sheet:
         assert sheet.size == (440, 572)
         first = np.asarray(sheet.convert("RGB"), dtype=float)[70:150, 70:150]

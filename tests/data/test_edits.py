@@ -49,6 +49,13 @@ def test_a_file_has_all_changes_and_the_first_beside_them() -> None:
     assert edit.as_json() == {"kind": "person", "before": "man", "after": "woman", "at": 2, "changes": both}
 
 
+def test_an_article_that_follows_the_detail_is_not_the_edit() -> None:
+    changes = (Change("A", "An", 0), Change("child", "adult", 2))
+    row = Edit("person", changes).as_json()
+    assert (row["before"], row["after"], row["at"]) == ("child", "adult", 2)
+    assert [change["after"] for change in row["changes"]] == ["An", "adult"]
+
+
 def test_any_two_texts_have_an_edit() -> None:
     rng = random.Random(0)
     for _ in range(500):

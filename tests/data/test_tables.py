@@ -100,7 +100,7 @@ def test_columns_and_a_column_of_splits(tmp_path: Path) -> None:
     assert list(map(red, dataset)) == [1, 2]
     for columns, message in (
         (Columns(image="picture"), r'there is no column "picture" \(image_column\)'),
-        (Columns(image="photo"), r"has no captions: name them \(references_column\)"),
+        (Columns(image="photo"), r"has no captions: name them \(--references-column\)"),
         (Columns(image="key", references=("caption_0",)), 'the column "key" holds Value.* that is no image'),
         (Columns(image="photo", references=("key",)), 'row 0: "key" must be a text or a list of texts, not 0'),
     ):

@@ -101,7 +101,7 @@ def test_broken_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([("a.png", b"x")], r"a\.tar: a has no captions: name them \(references_column\); it has __key__, png"),
+        ([("a.png", b"x")], r"a\.tar: a has no captions: name them \(--references-column\); it has __key__, png"),
         ([("a.txt", "x")], r"a\.tar: a: no column is known to be a picture"),
         ([("a.png", b"x"), ("a.json", "{")], r"a\.tar: a\.json is not JSON"),
         ([("a.png", b"x"), ("a.txt", b"\xff")], r"a\.tar: a\.txt is not text in UTF-8"),

@@ -70,8 +70,19 @@ def test_a_finished_file_is_not_made_again_unless_settings_differ(tmp_path: Path
     again = Numbers()
     assert write(output, again) == first
     assert again.made == []
-    write(output, again, header={"seed": 2})
+    with pytest.raises(ValueError, match=r"chains.jsonl was made with other settings than these: seed was 1 and is 2"):
+        write(output, again, header={"seed": 2})
+    assert again.made == []
+    write(output, again, header={"seed": 2}, overwrite=True)
     assert again.made == list(range(10))
+
+
+def test_a_file_of_somebody_else_stays(tmp_path: Path) -> None:
+    output = tmp_path / "chains.jsonl"
+    output.write_text("by hand\n")
+    with pytest.raises(ValueError, match="was not written by this command"):
+        write(output, Numbers())
+    assert output.read_text() == "by hand\n"
 
 
 @pytest.mark.parametrize("worlds", [(1, 1), (1, 3), (2, 3)])

@@ -227,6 +227,6 @@ def test_words_of_the_data_set_where_there_is_no_contrast_set(parser: Any) -> No
 
 def test_kinds_and_captions_without_details(parser: Any) -> None:
     (chain,) = chains(parser, ["it is so"])
-    assert chain == Chain(("it is so",), (), {"too few details": 1})
+    assert chain == Chain(("it is so",), (), {"shorter: too few details": 1})
     found = chains(parser, ["Two red dogs sit on a bench ."] * 10, kinds=["count", "attribute"])
     assert {edit.kind for chain in found for edit in chain.edits} == {"count", "attribute"}

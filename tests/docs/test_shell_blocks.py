@@ -61,8 +61,10 @@ BLOCKS: dict[str, dict[str, Run | NotRun]] = {
         "4. Cross-entropy, 1": TWO_STEPS,
         "5. SCST, 1": TWO_STEPS,
         "6. A reward of your own, 1": TWO_STEPS,
-        "7. What did it bring?, 1": Run(),
-        "7. What did it bring?, 2": Run(),
+        "7. Rank captions, 1": Run("--output", "--per-picture 1 --output"),
+        "7. Rank captions, 2": TWO_STEPS,
+        "8. What did it bring?, 1": Run(),
+        "8. What did it bring?, 2": Run(),
     },
 }
 
@@ -181,6 +183,7 @@ def test_the_tutorial_runs(folder: Path, tmp_path: Path) -> None:
     lay_out_tutorial(folder)
     run("docs/tutorial.md", folder, tmp_path)
     assert len(logged(folder / "runs" / "colours", "rewards/names_a_colour/mean")) == 2
+    assert logged(folder / "runs" / "ranking", "ranking/pair_accuracy")
     assert json.loads((folder / "scores.json").read_text())["captions"] == 6
     assert {"sheet.png", "report.html"} <= {path.name for path in folder.iterdir()}
 

@@ -121,8 +121,23 @@ def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
 def test_parts_of_other_settings_are_refused(tmp_path: Path) -> None:
     output = tmp_path / "scores.json"
     write_scores(Words(), items(), output, HEADER, rank=1, world=2, batch_size=4)
-    with pytest.raises(ValueError, match=r"1.jsonl was begun with other settings than these: reward was .*'words'"):
+    with pytest.raises(ValueError, match=r"1.jsonl was begun with other settings than these: reward.name was 'words'"):
         write_scores(Words(), items(), output, {"reward": {"name": "letters"}}, batch_size=4)
+
+
+def test_what_is_finished_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    output, other = tmp_path / "scores.json", {"reward": {"name": "words", "times": 2}}
+    result = write_scores(Words(), items(), output, {"reward": {"name": "words", "times": 1}})
+    with pytest.raises(ValueError, match=r"scores.json was made with other .*: reward.times was 1 and is 2; choose"):
+        write_scores(Words(), items(), output, other)
+    assert json.loads(output.read_text()) == result
+    write_scores(Words(), items(), output, other, rank=1, world=2, batch_size=4, overwrite=True)
+    assert json.loads(output.read_text()) == result
+    write_scores(Words(), items(), output, other, batch_size=4)  # goes on with what was begun
+    assert json.loads(output.read_text())["header"]["reward"] == other["reward"]
+    output.write_text('{"header": "of somebody else"}')
+    with pytest.raises(ValueError, match="was not written by this command"):
+        write_scores(Words(), items(), output, other)
 
 
 class Width(Words):

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,11 @@ def test_scripts_name_what_they_miss() -> None:
     )
     assert done.returncode != 0
     assert "NODE_RANK: which of the machines is this?" in done.stderr
+    del started["NODES"]
+    given = {**started, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(["bash", str(LAUNCH / "torchrun.sh")], check=False, env=given, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("torchrun.sh: torch sees no GPU on this machine: set RANKS")
     done = subprocess.run(["bash", str(LAUNCH / "node.sh")], check=False, env=started, capture_output=True, text=True)
     assert done.returncode != 0
     assert "this job has no GPUs: set RANKS" in done.stderr

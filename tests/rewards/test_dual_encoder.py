@@ -195,6 +195,16 @@ def test_what_is_no_dual_encoder(tmp_path: Path) -> None:
         load_dual_encoder(tmp_path, checkpoint="PAC++_clip_ViT-B-32.pth")
 
 
+def test_weights_that_cannot_be_downloaded_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED["ViT-B-32"], "nowhere", {"url": (tmp_path / "x.pt").as_uri()})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="open_clip cannot load ViT-B-32:nowhere: Failed to download weights"):
+        load_dual_encoder("ViT-B-32:nowhere")
+    assert not caplog.records
+
+
 def test_open_clip_names_that_have_no_weights() -> None:
     with pytest.raises(ValueError, match="without weights; give ViT-B-32:TAG"):
         load_dual_encoder("ViT-B-32")

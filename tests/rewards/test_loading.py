@@ -99,7 +99,11 @@ def test_a_users_factory_gets_options(own: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cider", {}, "no reward 'cider'; the built-in ones are cider-d, bleu, repetition, bad-ending"),
+        (
+            "cider",
+            {},
+            "no reward 'cider' (did you mean 'cider-d'?); the built-in ones are cider-d, bleu, repetition, bad-ending",
+        ),
         ("bleu", {"m": 3}, "'bleu' has no option 'm'; its options are n, max_indexed_images"),
         ("bad-ending", {"n": 3}, "'bad-ending' has no option 'n'; its options are none"),
         ("nowhere.to_be:found", {}, "there is no module 'nowhere'"),

@@ -12,6 +12,7 @@ from rlcap.console import progress
 from rlcap.evaluation.agreement.benchmark import Benchmark, Candidate
 from rlcap.evaluation.agreement.classical import CLASSICAL, classical_scores, describe_classical
 from rlcap.evaluation.scoring import Item, in_batches, score_items
+from rlcap.near import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ def _label_and_name(text: str) -> tuple[str, str]:
 
 def _reward(name: str, options: dict[str, Any], corpus: Mapping[str, Sequence[str]]) -> Reward:
     if ":" not in name and name not in rewards.BUILT_IN:
+        known = did_you_mean(name, (*CLASSICAL, *rewards.BUILT_IN))
         raise ValueError(
-            f"there is no metric {name!r}; there are {', '.join(CLASSICAL)}, the rewards "
+            f"there is no metric {name!r}{known}; there are {', '.join(CLASSICAL)}, the rewards "
             f"{', '.join(key for key in rewards.BUILT_IN if key not in CLASSICAL)}, and your own as "
             "package.module:attribute"
         )
