@@ -13,6 +13,7 @@ from transformers.models.mbart.modeling_mbart import MBartDecoderLayer
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.models.trocr.modeling_trocr import TrOCRDecoderLayer
 
+from captioners.cache import RoomyCache
 from captioners.types import VisualContext
 
 PACKED_TOKENS = 512
@@ -207,7 +208,7 @@ class TextDecoder(Decoder):
 
     def begin(self, context: VisualContext) -> Cache:
         """An empty cache for self- and cross-attention."""
-        return EncoderDecoderCache(DynamicCache(), DynamicCache())
+        return EncoderDecoderCache(RoomyCache(), DynamicCache())
 
     def hidden(
         self,

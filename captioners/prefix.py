@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
+from captioners.cache import RoomyCache
 from captioners.decoders import Decoder
 from captioners.modes import recomputes
 from captioners.types import VisualContext
@@ -118,7 +119,7 @@ class PrefixDecoder(Decoder):
 
     def begin(self, context: VisualContext) -> Cache:
         """A cache that holds the prefixes' keys and values."""
-        cache = DynamicCache()
+        cache = RoomyCache()
         prefix = self._embedded(context)
         mask = self._mask(self._prefix_mask(context), prefix.dtype)
         self.family.layers(self.model, prefix, _positions(context), mask, cache)
