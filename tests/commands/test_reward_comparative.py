@@ -104,7 +104,7 @@ def test_what_the_user_got_wrong_is_one_message(data: Path, tmp_path: Path, caps
     for arguments, message in (
         (command(data, tmp_path / "run", "--margin", "2"), "other settings (margin: 1.0 there, 2.0 now)"),
         (command(data, tmp_path / "other", "--lowercase", "false"), "captions of another sentence encoder or spelling"),
-        (["reward", "comparativ"], "there is no reward 'comparativ' to train; there are"),
+        (["reward", "comparativ"], "no reward 'comparativ' to train (did you mean 'comparative'?); there are"),
     ):
         with pytest.raises(SystemExit) as end:
             main(arguments)
