@@ -175,7 +175,7 @@ def test_rewards_see_pictures_and_each_caption_once(tmp_path: Path) -> None:
 
 def test_names_that_are_not_there() -> None:
     benchmark = rated([[1], [2]])
-    with pytest.raises(ValueError, match="there is no metric 'bleu-5'; there are bleu-1"):
+    with pytest.raises(ValueError, match=r"there is no metric 'bleu-5' \(did you mean 'bleu-4'\?\); there are bleu-1"):
         resolve(["bleu-5"], {}, benchmark)
     with pytest.raises(ValueError, match=r"two metrics are called bleu-4; write LABEL=NAME"):
         resolve(["bleu-4", "bleu-4"], {}, benchmark)
