@@ -19,7 +19,7 @@ class RoomyLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends keys and values [R, heads, S, D]; returns all of them."""
-        if torch.is_grad_enabled() or not self.is_initialized:
+        if torch.is_grad_enabled() or self.keys is None or self.values is None:
             return super().update(key_states, value_states, *args, **kwargs)
         past = self.keys.shape[-2]
         length = past + key_states.shape[-2]

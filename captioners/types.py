@@ -27,6 +27,17 @@ class CaptionTokens:
             *(t.to(device, non_blocking=True) for t in (self.ids, self.mask, self.caption_mask, self.finished))
         )
 
+    def join(self, other: "CaptionTokens") -> "CaptionTokens":
+        """These captions and behind them the others, of the same pictures: K + K' captions, padded to the longer L."""
+        length = max(self.ids.shape[-1], other.ids.shape[-1])
+        ids, mask = (
+            torch.cat([torch.nn.functional.pad(t, (0, length - t.shape[-1])) for t in pair], dim=1)
+            for pair in ((self.ids, other.ids), (self.mask, other.mask))
+        )
+        caption_mask = torch.cat([self.caption_mask, other.caption_mask], dim=1)
+        finished = torch.cat([self.finished, other.finished], dim=1)
+        return CaptionTokens(ids, mask, caption_mask, finished)  # type: ignore[arg-type]
+
     def pick(self, captions: slice) -> "CaptionTokens":
         """These captions of each picture, padded to the longest of them."""
         mask = self.mask[:, captions]

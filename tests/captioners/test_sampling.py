@@ -49,6 +49,20 @@ def test_what_is_sampled_depends_on_the_generator_alone_and_is_what_is_scored(bu
     assert first.mask.any(1).any(0).all()
 
 
+@EVERY
+def test_the_greedy_caption_comes_behind_samples_that_stay_what_they_are(build) -> None:
+    captioner = build()
+    favour_end(captioner)
+    context = captioner.encode(captioner.preprocess(pictures(4)))
+    alone = captioner.sample(context, 3, SETTINGS, torch.Generator().manual_seed(5))
+    both = captioner.sample(context, 3, SETTINGS, torch.Generator().manual_seed(5), greedy=True)
+    for part, expected in ((slice(3), alone), (slice(3, None), captioner.greedy(context, SETTINGS))):
+        found = both.pick(part)
+        assert found.ids.equal(expected.ids)
+        assert found.mask.equal(expected.mask)
+        assert found.finished.equal(expected.finished)
+
+
 def test_the_generator_advances_alike_wherever_captions_end() -> None:
     captioner = tiny_encoder_decoder()
     context = captioner.encode(captioner.preprocess(pictures(2)))
