@@ -90,6 +90,7 @@ def _run(
     arguments: list[str], out: str, err: str, kill_at: Moment | None, paths: list[str], working_directory: Path | None
 ) -> None:
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs ignore it, and so would this
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
