@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 128
-"""Tokens that there is room for behind those that a layer holds, each time that it has to be moved."""
+ROOM = 32
+"""Tokens that there is room for behind those that a layer holds, each time that it has to be moved; it is memory."""
 
 
 class RoomyLayer(DynamicLayer):
