@@ -17,10 +17,13 @@ _KEY = re.compile(r"^argument --(\w+)\S*: ")
 
 # What the names of a command's shipped recipes begin with.
 RECIPES = {
-    **{"xe": "xe/", "scst": "scst/", "rank-dpo": "ranking_dpo/"},
-    **{
-        f"reward {name}": f"rewards/{name.replace('-', '_')}" for name in ("pac", "comparative", "multi-tap", "grammar")
-    },
+    "xe": "xe/",
+    "scst": "scst/",
+    "rank-dpo": "ranking_dpo/",
+    "reward pac": "rewards/pac",
+    "reward comparative": "rewards/comparative",
+    "reward multi-tap": "rewards/multi_tap",
+    "reward grammar": "rewards/grammar",
 }
 
 
@@ -79,8 +82,7 @@ def parse(argv: list[str], command: str, *types_: Any) -> tuple[Any, ...]:
     parsed = tuple(parser.parse_args_and_config(arguments))
     for own in parsed:
         if "output_dir" in {field.name for field in fields(own)}:
-            # before anything is loaded
-            require_writable(Path(own.output_dir), "output_dir")
+            require_writable(Path(own.output_dir), "output_dir")  # before anything is loaded
             refuse_another_command(Path(own.output_dir), command)
     return parsed
 
