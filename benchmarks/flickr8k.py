@@ -127,7 +127,7 @@ class Campaign:
 
     def rlcap(self, *command: str) -> None:
         """Runs a command, whose output goes into `log.txt`. Raises RuntimeError where it fails."""
-        print("rlcap", *command, flush=True)
+        print(" ".join(["rlcap", *command]), flush=True)  # in one piece: others print too
         self.output.mkdir(parents=True, exist_ok=True)
         with (self.output / "log.txt").open("a") as log:
             done = subprocess.run(

@@ -40,6 +40,12 @@ class EndingTrainer(WorkersTrainer):
         # transformers looks for the end only after a step.
         if self.has_ended():
             self.control.should_training_stop = True
+            if self.stopped_early() is None and self.is_world_process_zero():
+                say(f"rlcap: {self._nothing_left()}")
         else:
             with under_way():
                 super()._run_epoch(*where, **options)
+
+    def _nothing_left(self) -> str:
+        length = "max_steps" if self.args.max_steps > 0 else "num_train_epochs"
+        return f"this run has taken all of its {self.state.max_steps} steps; to train on, set a larger {length}"

@@ -58,12 +58,19 @@ def picture_vectors(
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
-    write_features(_Sees(encoder), dataset, folder, batch_size, workers, rank, world, max_bad)
+    made_with = {"activations": _activations(encoder)}
+    write_features(_Sees(encoder), dataset, folder, batch_size, workers, rank, world, max_bad, made_with=made_with)
     if distributed:
         torch.distributed.barrier()
     store = FeatureStore(folder)
     store.require(dataset["image_id"])
     return store
+
+
+def _activations(encoder: DualEncoder) -> str:
+    """The classes of the modules without weights: the weights do not tell QuickGELU from GELU."""
+    leaves = (own for own in encoder.modules() if not any(own.children()) and not any(own.state_dict()))
+    return "+".join(sorted({type(own).__name__ for own in leaves}))
 
 
 def grid_features(encoder: DualEncoder, path: str, dataset: datasets.Dataset, folder: str) -> FeatureStore:

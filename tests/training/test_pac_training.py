@@ -191,6 +191,11 @@ def test_a_frozen_tower_is_read_from_its_vectors(scenes: Path, learned: Path, tm
         (copied / "images" / Path(row["image"]).name).write_text("gone: no picture is opened again")
     two = run(copied / "captions.jsonl", tmp_path / "two", towers="text", **shared)
     assert report(one)["weights"] == report(two)["weights"] != report(learned)["weights"]
+    config = tmp_path / "other" / "config.json"  # the same weights, with other activations
+    shutil.copytree(learned / "final", config.parent)
+    config.write_text(config.read_text().replace('"quick_gelu"', '"gelu"'))
+    with pytest.raises(ValueError, match="activations"):
+        run(copied / "captions.jsonl", tmp_path / "three", towers="text", **{**shared, "encoder": config.parent})
     projections = run(scenes, tmp_path / "projections", **{**shared, "tune": "projections"})
     before, after = (load_dual_encoder(path / "final").state_dict() for path in (learned, projections))
     moved = {name for name in before if not torch.equal(before[name], after[name])}

@@ -70,6 +70,10 @@ def test_a_run_that_stops_early_says_so_and_how_to_go_on(
     out = capsys.readouterr().out
     assert "1 steps in 0:" in out
     assert "stopped early" not in out
+    ended = "rlcap: this run has taken all of its 9 steps; to train on, set a larger max_steps\n"
+    assert ended not in out
+    main([*command, "--early_stopping_patience", "4"])
+    assert ended in capsys.readouterr().out
 
 
 def test_the_end_names_what_is_there(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
