@@ -43,6 +43,8 @@ VARIANTS = {
     "all pairs, vision tuned": ["--objective", "bradley_terry", "--pairs", "all"],
     "lambda, vision tuned": ["--objective", "lambda"],
     "Plackett-Luce, LoRA on the decoder, vision tuned": [*PL, "--lora_parts", "decoder"],
+    "Plackett-Luce, vision frozen, 250 pictures": [*PL, *FROZEN, "--max_train_images", "250"],
+    "Plackett-Luce, vision frozen, 1000 pictures": [*PL, *FROZEN, "--max_train_images", "1000"],
     "text-only xe": [],
     "text-only DPO, best and worst": [*DPO, *FROZEN],
     "text-only Plackett-Luce": [*PL, *FROZEN],

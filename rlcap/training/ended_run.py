@@ -40,7 +40,7 @@ class EndingTrainer(WorkersTrainer):
         # transformers looks for the end only after a step.
         if self.has_ended():
             self.control.should_training_stop = True
-            if self.stopped_early() is None and self.is_world_process_zero():
+            if self.state.global_step >= self.state.max_steps and self.is_world_process_zero():
                 say(f"rlcap: {self._nothing_left()}")
         else:
             with under_way():
