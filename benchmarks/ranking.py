@@ -20,6 +20,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ VARIANTS = {
     "all pairs, vision tuned": ["--objective", "bradley_terry", "--pairs", "all"],
     "lambda, vision tuned": ["--objective", "lambda"],
     "Plackett-Luce, LoRA on the decoder, vision tuned": [*PL, "--lora_parts", "decoder"],
+    "Plackett-Luce, vision frozen, blind-hard chains": [*PL, *FROZEN],
+    "Plackett-Luce, vision tuned, blind-hard chains": PL,
     "Plackett-Luce, vision frozen, 250 pictures": [*PL, *FROZEN, "--max_train_images", "250"],
     "Plackett-Luce, vision frozen, 1000 pictures": [*PL, *FROZEN, "--max_train_images", "1000"],
     "text-only xe": [],
@@ -65,6 +68,7 @@ ALL = ["--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none"]
 CONTROLS = ("true", "shuffled")
 GENERATED = {"cider": "CIDEr", "rep_4_count": "Rep-4", "length": "length", "vocabulary": "vocabulary"}
 LENGTH, FEWEST = 5, 4  # captions of a chain; of those that are ranked
+HARD = "blind-hard chains"
 
 
 class Ranking(Campaign):
@@ -112,6 +116,7 @@ class Ranking(Campaign):
         """Trains a run to its end and measures it on the test split."""
         folder, world = self.folder(name, seed), self.world(name)
         stored = ["--features", str(world / "features")]
+        chains = self.blind_hard(seed) if name.endswith(HARD) else world / "chains.jsonl"
         common = [*ALL, "--seed", str(seed), "--output_dir", str(folder), "--max_caption_length", self.tokens]
         common += ["--eval_max_new_tokens", self.tokens, "--max_val_images", "100", "--eval_num_beams", "1"]
         if not (folder / "final").exists():
@@ -122,17 +127,45 @@ class Ranking(Campaign):
                 )
             else:
                 start = ["--captioner", str(self._start(name, seed))]
-                data = ["--data", str(world / "chains.jsonl"), "--pictures", self._texts(name)]
+                data = ["--data", str(chains), "--pictures", self._texts(name)]
                 data += stored if "--freeze" in VARIANTS[name] else []
                 settings = [*RANKING, *self._for("ranking", 2), "--beta", str(self.beta), *VARIANTS[name]]
                 self.rlcap("rank-dpo", *start, *data, *settings, *common)
         self._measure(name, seed)
+        if name == "text-only xe":
+            self.blind_hard(seed)
+
+    def blind_hard(self, seed: int) -> Path:
+        """The chains of training and test of which `text-only xe` has at most half of the pairs in order; all of
+        validation. What these words tell of the order is mostly wrong."""
+        world = self.output / "text-only"
+        scored, hard = world / f"xe-{seed}.json", world / f"blind_hard-{seed}.jsonl"
+        if not hard.exists():
+            blind = ["--captioner", str(self.folder("text-only xe", seed) / "best"), "--controls", "true"]
+            data = ["--features", str(world / "features"), "--data", str(world / "chains.jsonl")]
+            self.rlcap("rank-eval", *blind, *data, "--per-chain", "--output", str(scored))
+            scores = [own["true"] for own in json.loads(scored.read_text())["per_chain"]]
+            seen = [json.loads(line) for line in (self.output / "chains.jsonl").read_text().splitlines()]
+            rows = zip(seen, scores, strict=True)
+            _write(hard, [row for row, own in rows if row["split"] == "val" or pairs_in_order(own) <= 0.5])
+        return hard
+
+    def measure_blind_hard(self, name: str, seed: int) -> None:
+        """Ranks the blind-hard chains of the test split, as `text-only xe` of the seed has sorted them out."""
+        file = self.folder(name, seed) / "blind_hard.json"
+        if not file.exists():
+            chains = ["--data", str(self.blind_hard(seed)), "--split", "test", "--controls", *CONTROLS]
+            self.rlcap("rank-eval", *self._seeing(name, seed), *chains, "--output", str(file))
+
+    def _seeing(self, name: str, seed: int) -> list[str]:
+        """The captioner of a run, and the features of the pictures unless it has a vision model of its own."""
+        own = name.endswith("xe") or "--freeze" in VARIANTS[name]
+        features = ["--features", str(self.world(name) / "features")] if own else []
+        return ["--captioner", str(self.folder(name, seed) / "best"), *features]
 
     def _measure(self, name: str, seed: int) -> None:
         folder, world = self.folder(name, seed), self.world(name)
-        seen = ["--captioner", str(folder / "best")]
-        if name.endswith("xe") or "--freeze" in VARIANTS[name]:
-            seen += ["--features", str(world / "features")]
+        seen = self._seeing(name, seed)
         for rewards in (False, True)[: 1 if name.endswith("xe") else 2]:
             file = folder / f"{'implicit' if rewards else 'log_probs'}.json"
             if not file.exists():
@@ -167,6 +200,12 @@ class Ranking(Campaign):
         return found.get("controls", found)
 
 
+def pairs_in_order(scores: Sequence[float]) -> float:
+    """Share of the pairs of a chain, best first, of which the better one has the higher score."""
+    pairs = list(combinations(scores, 2))
+    return sum(better > worse for better, worse in pairs) / len(pairs)
+
+
 def _words(text: str) -> int:
     return len(text.split())
 
@@ -197,6 +236,11 @@ def tables(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> str
     parts = [
         (_ranked(campaign, names, seeds, "log_probs.json", tuple(MEASURES)), "by log-probability", orders),
         (_ranked(campaign, names, seeds, "implicit.json", tuple(MEASURES)), "by implicit reward", orders),
+        (
+            _ranked(campaign, names, seeds, "blind_hard.json", tuple(MEASURES)),
+            "blind-hard chains, by log-probability",
+            orders,
+        ),
         (
             _ranked(campaign, names, seeds, "log_probs.json", kinds),
             "steps, by log-probability",
@@ -233,6 +277,36 @@ def _generated(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) ->
     return rows
 
 
+def _worlds(name: str) -> tuple[bool, ...]:
+    """Of which captioners by cross-entropy a variant needs: those that see, those that do not."""
+    return (False, True) if name.endswith(HARD) else (name.startswith("text-only"),)
+
+
+def run(campaign: Ranking, names: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
+    """Trains every variant with every seed, after the captioners by cross-entropy that it needs."""
+    worlds = sorted({blind for name in names for blind in _worlds(name)})
+    with ThreadPoolExecutor(jobs) as pool:
+        first: dict[tuple[bool, int], Future[None]] = {
+            (blind, seed): pool.submit(campaign.train, "text-only xe" if blind else "xe", seed)
+            for seed in seeds
+            for blind in worlds
+        }
+
+        def after(name: str, seed: int) -> None:
+            for blind in _worlds(name):
+                first[blind, seed].result()
+            campaign.train(name, seed)
+
+        rest = [name for name in names if not name.endswith("xe")]
+        ended = [*first.values(), *(pool.submit(after, name, seed) for seed in seeds for name in rest)]
+        for future in ended:
+            future.result()
+        if True in worlds:
+            seeing = [(name, seed) for name in names for seed in seeds if not name.startswith("text-only")]
+            for future in [pool.submit(campaign.measure_blind_hard, *own) for own in seeing]:
+                future.result()
+
+
 def main() -> None:
     """Runs the campaign and shows it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -254,23 +328,7 @@ def main() -> None:
     campaign = Ranking(arguments)
     if not arguments.only_show:
         campaign.prepare()
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            worlds = {name.startswith("text-only") for name in arguments.variants}
-            first: dict[tuple[bool, int], Future[None]] = {
-                (blind, seed): pool.submit(campaign.train, "text-only xe" if blind else "xe", seed)
-                for seed in arguments.seeds
-                for blind in sorted(worlds)
-            }
-
-            def after(name: str, seed: int) -> None:
-                first[name.startswith("text-only"), seed].result()
-                campaign.train(name, seed)
-
-            rest = [name for name in arguments.variants if not name.endswith("xe")]
-            for future in [pool.submit(after, name, seed) for seed in arguments.seeds for name in rest]:
-                future.result()
-            for future in first.values():
-                future.result()
+        run(campaign, arguments.variants, arguments.seeds, arguments.jobs)
     print(tables(campaign, arguments.variants, arguments.seeds))
 
 
