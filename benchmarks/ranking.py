@@ -18,11 +18,13 @@ of single captions.
 
 import argparse
 import json
-from collections.abc import Sequence
+import random
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flickr8k import Campaign
 from pac import cell
@@ -30,7 +32,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
 from rlcap.data.blind import GREY
-from rlcap.evaluation.ranking import BY_KIND, MEASURES
+from rlcap.evaluation.ranking import BY_KIND
 
 PL, DPO = ["--objective", "plackett_luce"], ["--objective", "bradley_terry", "--pairs", "best_worst"]
 FROZEN = ["--freeze", "vision"]
@@ -44,8 +46,8 @@ VARIANTS = {
     "all pairs, vision tuned": ["--objective", "bradley_terry", "--pairs", "all"],
     "lambda, vision tuned": ["--objective", "lambda"],
     "Plackett-Luce, LoRA on the decoder, vision tuned": [*PL, "--lora_parts", "decoder"],
-    "Plackett-Luce, vision frozen, blind-hard chains": [*PL, *FROZEN],
-    "Plackett-Luce, vision tuned, blind-hard chains": PL,
+    "Plackett-Luce, vision frozen, balanced chains": [*PL, *FROZEN],
+    "Plackett-Luce, vision tuned, balanced chains": PL,
     "Plackett-Luce, vision frozen, 250 pictures": [*PL, *FROZEN, "--max_train_images", "250"],
     "Plackett-Luce, vision frozen, 1000 pictures": [*PL, *FROZEN, "--max_train_images", "1000"],
     "text-only xe": [],
@@ -68,7 +70,7 @@ ALL = ["--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none"]
 CONTROLS = ("true", "shuffled")
 GENERATED = {"cider": "CIDEr", "rep_4_count": "Rep-4", "length": "length", "vocabulary": "vocabulary"}
 LENGTH, FEWEST = 5, 4  # captions of a chain; of those that are ranked
-HARD = "blind-hard chains"
+BALANCED = "balanced chains"
 
 
 class Ranking(Campaign):
@@ -116,7 +118,7 @@ class Ranking(Campaign):
         """Trains a run to its end and measures it on the test split."""
         folder, world = self.folder(name, seed), self.world(name)
         stored = ["--features", str(world / "features")]
-        chains = self.blind_hard(seed) if name.endswith(HARD) else world / "chains.jsonl"
+        chains = self.balanced(seed) if name.endswith(BALANCED) else world / "chains.jsonl"
         common = [*ALL, "--seed", str(seed), "--output_dir", str(folder), "--max_caption_length", self.tokens]
         common += ["--eval_max_new_tokens", self.tokens, "--max_val_images", "100", "--eval_num_beams", "1"]
         if not (folder / "final").exists():
@@ -133,28 +135,28 @@ class Ranking(Campaign):
                 self.rlcap("rank-dpo", *start, *data, *settings, *common)
         self._measure(name, seed)
         if name == "text-only xe":
-            self.blind_hard(seed)
+            self.balanced(seed)
 
-    def blind_hard(self, seed: int) -> Path:
-        """The chains of training and test of which `text-only xe` has at most half of the pairs in order; all of
-        validation. What these words tell of the order is mostly wrong."""
+    def balanced(self, seed: int) -> Path:
+        """The chains of which `text-only xe`, over all, has half of the pairs in order: those of which it has less than
+        half, and drawn ones with which it is right as often as it is wrong with these."""
         world = self.output / "text-only"
-        scored, hard = world / f"xe-{seed}.json", world / f"blind_hard-{seed}.jsonl"
-        if not hard.exists():
+        scored, chosen = world / f"xe-{seed}.json", world / f"balanced-{seed}.jsonl"
+        if not chosen.exists():
             blind = ["--captioner", str(self.folder("text-only xe", seed) / "best"), "--controls", "true"]
             data = ["--features", str(world / "features"), "--data", str(world / "chains.jsonl")]
             self.rlcap("rank-eval", *blind, *data, "--per-chain", "--output", str(scored))
-            scores = [own["true"] for own in json.loads(scored.read_text())["per_chain"]]
+            shares = [pairs_in_order(own["true"]) for own in json.loads(scored.read_text())["per_chain"]]
             seen = [json.loads(line) for line in (self.output / "chains.jsonl").read_text().splitlines()]
-            rows = zip(seen, scores, strict=True)
-            _write(hard, [row for row, own in rows if row["split"] == "val" or pairs_in_order(own) <= 0.5])
-        return hard
+            groups = [(row["split"], len(row["captions"])) for row in seen]
+            _write(chosen, [seen[number] for number in balance(groups, shares, seed)])
+        return chosen
 
-    def measure_blind_hard(self, name: str, seed: int) -> None:
-        """Ranks the blind-hard chains of the test split, as `text-only xe` of the seed has sorted them out."""
-        file = self.folder(name, seed) / "blind_hard.json"
+    def measure_balanced(self, name: str, seed: int) -> None:
+        """Ranks the balanced chains of the test split."""
+        file = self.folder(name, seed) / "balanced.json"
         if not file.exists():
-            chains = ["--data", str(self.blind_hard(seed)), "--split", "test", "--controls", *CONTROLS]
+            chains = ["--data", str(self.balanced(seed)), "--split", "test", "--controls", *CONTROLS]
             self.rlcap("rank-eval", *self._seeing(name, seed), *chains, "--output", str(file))
 
     def _seeing(self, name: str, seed: int) -> list[str]:
@@ -200,10 +202,22 @@ class Ranking(Campaign):
         return found.get("controls", found)
 
 
-def pairs_in_order(scores: Sequence[float]) -> float:
+def pairs_in_order(scores: Sequence[float]) -> Fraction:
     """Share of the pairs of a chain, best first, of which the better one has the higher score."""
     pairs = list(combinations(scores, 2))
-    return sum(better > worse for better, worse in pairs) / len(pairs)
+    return Fraction(sum(better > worse for better, worse in pairs), len(pairs))
+
+
+def balance(groups: Sequence[Hashable], shares: Sequence[Fraction], seed: int) -> list[int]:
+    """Numbers of the chains, of each group as many with the share of pairs in order s as with 1 - s; in their order."""
+    of: dict[tuple[Hashable, Fraction], list[int]] = {}
+    for number, (group, share) in enumerate(zip(groups, shares, strict=True)):
+        of.setdefault((group, share), []).append(number)
+    drawn = random.Random(seed)
+    kept: list[int] = []
+    for (group, share), numbers in of.items():
+        kept += drawn.sample(numbers, min(len(numbers), len(of.get((group, 1 - share), []))))
+    return sorted(kept)
 
 
 def _words(text: str) -> int:
@@ -228,58 +242,68 @@ def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def tables(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> str:
-    """Order of unseen chains, by all measures and by kind of edit, and generated captions, as Markdown."""
+    """Order of unseen chains, as a whole and by kind of edit, and generated captions, as Markdown."""
     measured = [campaign.measured(name, seed, "log_probs.json").get("true", {}) for name in names for seed in seeds]
     kinds = sorted({key for own in measured for key in own if key.startswith(BY_KIND)})
-    titles = [key.removeprefix(BY_KIND) for key in kinds]
-    orders = [f"{measure} {control}" for measure in MEASURES for control in CONTROLS]
-    parts = [
-        (_ranked(campaign, names, seeds, "log_probs.json", tuple(MEASURES)), "by log-probability", orders),
-        (_ranked(campaign, names, seeds, "implicit.json", tuple(MEASURES)), "by implicit reward", orders),
-        (
-            _ranked(campaign, names, seeds, "blind_hard.json", tuple(MEASURES)),
-            "blind-hard chains, by log-probability",
-            orders,
-        ),
-        (
-            _ranked(campaign, names, seeds, "log_probs.json", kinds),
-            "steps, by log-probability",
-            [f"{t} {c}" for t in titles for c in CONTROLS],
-        ),
-        (_generated(campaign, names, seeds), "generated", [*GENERATED.values()]),
+    pairs = [
+        *_both("log-probability", "log_probs.json", "pair_accuracy"),
+        *_both("implicit reward", "implicit.json", "pair_accuracy"),
+        *_both("balanced chains", "balanced.json", "pair_accuracy"),
     ]
-    shown = []
-    for rows, title, columns in parts:
-        lines = [f"| {title} | " + " | ".join(columns) + " | seeds |", "|---" * (len(columns) + 2) + "|"]
-        shown.append("\n".join([*lines, *rows]))
-    return "\n\n".join(shown)
+    more = [
+        *_both("steps", "log_probs.json", "adjacent_accuracy"),
+        *_both("τ", "log_probs.json", "kendall_tau"),
+        *_both("whole chains", "log_probs.json", "exact_order"),
+    ]
+    steps = [column for key in kinds for column in _both(key.removeprefix(BY_KIND), "log_probs.json", key)]
+    generated = [Column(title, "scores.json", (key,)) for key, title in GENERATED.items()]
+    of = {
+        "pairs in order": pairs,
+        "by log-probability": more,
+        "steps, by log-probability": steps,
+        "captions": generated,
+    }
+    return "\n\n".join(_table(campaign, names, seeds, title, columns) for title, columns in of.items())
 
 
-def _ranked(
-    campaign: Ranking, names: Sequence[str], seeds: Sequence[int], file: str, measures: Sequence[str]
-) -> list[str]:
-    rows = []
-    for name in names:
-        found = [own for seed in seeds if (own := campaign.measured(name, seed, file))]
-        if found:
-            cells = [cell([100 * own[control][key] for own in found]) for key in measures for control in CONTROLS]
-            rows.append(f"| {name} | " + " | ".join(cells) + f" | {len(found)} |")
-    return rows
+class Column(NamedTuple):
+    """Of a table: its title, the JSON file of each run, and where in it the value is; shares are shown times 100."""
+
+    title: str
+    file: str
+    keys: tuple[str, ...]
+
+    def value(self, campaign: Ranking, name: str, seed: int) -> float | None:
+        """The value of a run; None where it was not measured."""
+        found: Any = campaign.measured(name, seed, self.file)
+        for key in self.keys:
+            found = found.get(key, {})
+        return None if found == {} else float(found) * (100 if self.keys[0] in CONTROLS else 1)
 
 
-def _generated(campaign: Ranking, names: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    rows = []
-    for name in names:
-        found = [own for seed in seeds if (own := campaign.measured(name, seed, "scores.json"))]
-        if found:
-            cells = [cell([own[key] for own in found]) for key in GENERATED]
-            rows.append(f"| {name} | " + " | ".join(cells) + f" | {len(found)} |")
-    return rows
+def _both(title: str, file: str, measure: str) -> list[Column]:
+    return [Column(f"{title} {control}", file, (control, measure)) for control in CONTROLS]
+
+
+def _table(campaign: Ranking, names: Sequence[str], seeds: Sequence[int], title: str, columns: Sequence[Column]) -> str:
+    """A row a variant; columns and rows without a value are left out."""
+    rows = {
+        name: [[own for seed in seeds if (own := column.value(campaign, name, seed)) is not None] for column in columns]
+        for name in names
+    }
+    kept = [number for number, _ in enumerate(columns) if any(row[number] for row in rows.values())]
+    lines = [f"| {title} | " + " | ".join(columns[number].title for number in kept) + " | seeds |"]
+    lines.append("|---" * (len(kept) + 2) + "|")
+    for name, row in rows.items():
+        if any(row):
+            cells = " | ".join(cell(row[number]) for number in kept)
+            lines.append(f"| {name} | {cells} | {max(map(len, row))} |")
+    return "\n".join(lines)
 
 
 def _worlds(name: str) -> tuple[bool, ...]:
     """Of which captioners by cross-entropy a variant needs: those that see, those that do not."""
-    return (False, True) if name.endswith(HARD) else (name.startswith("text-only"),)
+    return (False, True) if name.endswith(BALANCED) else (name.startswith("text-only"),)
 
 
 def run(campaign: Ranking, names: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
@@ -302,8 +326,7 @@ def run(campaign: Ranking, names: Sequence[str], seeds: Sequence[int], jobs: int
         for future in ended:
             future.result()
         if True in worlds:
-            seeing = [(name, seed) for name in names for seed in seeds if not name.startswith("text-only")]
-            for future in [pool.submit(campaign.measure_blind_hard, *own) for own in seeing]:
+            for future in [pool.submit(campaign.measure_balanced, name, seed) for name in names for seed in seeds]:
                 future.result()
 
 
