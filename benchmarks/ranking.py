@@ -46,6 +46,8 @@ VARIANTS = {
     "all pairs, vision tuned": ["--objective", "bradley_terry", "--pairs", "all"],
     "lambda, vision tuned": ["--objective", "lambda"],
     "Plackett-Luce, LoRA on the decoder, vision tuned": [*PL, "--lora_parts", "decoder"],
+    "Plackett-Luce and cross-entropy, vision frozen": [*PL, *FROZEN, "--xe_weight", "1"],
+    "Plackett-Luce and cross-entropy, vision tuned": [*PL, "--xe_weight", "1"],
     "Plackett-Luce, vision frozen, balanced chains": [*PL, *FROZEN],
     "Plackett-Luce, vision tuned, balanced chains": PL,
     "Plackett-Luce, vision frozen, 250 pictures": [*PL, *FROZEN, "--max_train_images", "250"],
